@@ -134,7 +134,9 @@ class UpstreamAccountBanned(UpstreamError):
 class Upstream(Protocol):
     """A wholesaler's client. Every call is one HTTP conversation; none may be made while a row is locked."""
 
-    def allocate(self, *, service: str, country: str, order_key: str, max_price: Decimal | None = None) -> Number:
+    def allocate(
+        self, *, service: str, country: str, order_key: str, max_price: Decimal | None = None
+    ) -> Number:
         """Buy a number for one SMS. Never retried. 30 s read time-out.
 
         Raises AllocationRefused (certainly not bought) or AllocationUnknown (maybe bought).

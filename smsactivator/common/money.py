@@ -1,0 +1,30 @@
+"""Money: Decimal USD with four places, everywhere. No float comes near it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from django.db import models
+
+MAX_DIGITS = 19
+DECIMAL_PLACES = 4
+SMALLEST = Decimal("0.0001")
+
+
+class MoneyField(models.DecimalField):  # type: ignore[type-arg]
+    """NUMERIC(19, 4), USD."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["max_digits"] = MAX_DIGITS
+        kwargs["decimal_places"] = DECIMAL_PLACES
+        super().__init__(*args, **kwargs)
+
+
+def usd(value: str | int | Decimal) -> Decimal:
+    """The amount with exactly four places. Raises ValueError for what four places cannot hold."""
+    amount = Decimal(value)
+    exact = amount.quantize(SMALLEST)
+    if exact != amount:
+        raise ValueError(f"{value} has more than {DECIMAL_PLACES} decimal places")
+    return exact

@@ -1,0 +1,228 @@
+"""Settings. Everything that differs between machines comes from the environment (.env.example)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from django.urls import reverse_lazy
+
+from smsactivator.environment import Environment
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+environment = Environment()
+PRODUCTION = environment.production
+
+SECRET_KEY = environment.secret_key()
+DEBUG = environment.boolean("DEBUG", default=False)
+if DEBUG and PRODUCTION:
+    environment.problems.append("DEBUG must be off in production.")
+ALLOWED_HOSTS = environment.allowed_hosts()
+CSRF_TRUSTED_ORIGINS = environment.trusted_origins()
+
+_database = environment.database()
+if _database:
+    _pool_size = environment.integer("DATABASE_POOL_SIZE", 8, least=1, most=200)
+    _database["OPTIONS"] |= {  # type: ignore[operator]
+        "pool": {"min_size": 1, "max_size": _pool_size, "timeout": 10},
+        "application_name": "smsactivator",
+    }
+    _database["CONN_HEALTH_CHECKS"] = True
+DATABASES = {"default": _database}
+
+REDIS_URL = environment.redis_url()
+
+# --- the business -------------------------------------------------------------------------------
+# Policy 2026-05-07: "No SMS within the 20-minute SLA". Stored on each order as its deadline.
+ORDER_SLA = timedelta(seconds=environment.integer("ORDER_SLA_SECONDS", 1200, least=5, most=86_400))
+# An order that was not allocated within this time never will be (design: "within 60 s").
+ALLOCATION_TIMEOUT = timedelta(
+    seconds=environment.integer("ALLOCATION_TIMEOUT_SECONDS", 60, least=5, most=600)
+)
+# How long past its deadline an order waits for a look at an upstream that cannot be reached.
+UPSTREAM_GRACE = timedelta(
+    seconds=environment.integer("UPSTREAM_GRACE_SECONDS", 120, least=0, most=3_600)
+)
+BEAT_SECONDS = environment.integer("BEAT_SECONDS", 5, least=1, most=60)
+AUDIT_SECONDS = environment.integer("AUDIT_SECONDS", 300, least=5, most=86_400)
+# /healthz turns bad when the last sweep, or the oldest overdue order, is older than this.
+HEALTH_STALE = timedelta(
+    seconds=environment.integer("HEALTH_STALE_SECONDS", 60, least=5, most=3600)
+)
+
+environment.refuse_if_wrong()
+
+# --- Django -------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "unfold",
+    "unfold.contrib.filters",
+    "unfold.contrib.simple_history",
+    "smsactivator.apps.SiteConfig",
+    "refunds.apps.RefundsConfig",
+    "orders.apps.OrdersConfig",
+    "wallet.apps.WalletConfig",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.humanize",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "django_fsm",
+    "simple_history",
+    "ninja",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "simple_history.middleware.HistoryRequestMiddleware",
+]
+
+ROOT_URLCONF = "smsactivator.urls"
+WSGI_APPLICATION = "smsactivator.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "smsactivator" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {
+        "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
+        "OPTIONS": {"min_length": 12},
+    },
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+
+LANGUAGE_CODE = "en-us"
+USE_I18N = False
+TIME_ZONE = "UTC"
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = Path(environment.text("STATIC_ROOT", str(BASE_DIR / "staticfiles")))
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": (
+            "whitenoise.storage.CompressedManifestStaticFilesStorage"
+            if PRODUCTION
+            else "django.contrib.staticfiles.storage.StaticFilesStorage"
+        )
+    },
+}
+WHITENOISE_USE_FINDERS = not PRODUCTION
+WHITENOISE_AUTOREFRESH = False
+
+# The API takes small JSON only; the admin's forms are small too.
+DATA_UPLOAD_MAX_MEMORY_SIZE = 256 * 1024
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 2000
+
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
+SESSION_COOKIE_AGE = 12 * 3600
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+if PRODUCTION:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_SSL_REDIRECT = True
+    SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
+    SECURE_HSTS_SECONDS = 365 * 24 * 3600
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+
+LOGIN_URL = reverse_lazy("admin:login")
+
+SIMPLE_HISTORY_HISTORY_CHANGE_REASON_USE_TEXT_FIELD = True
+SIMPLE_HISTORY_DATE_INDEX = False  # history is read by row, and its rows are many
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "INFO"},
+    "loggers": {
+        # httpx logs whole URLs at INFO, and a wholesaler's key may be in one.
+        "httpx": {"level": "WARNING"},
+        "httpcore": {"level": "WARNING"},
+    },
+}
+
+# --- Celery -------------------------------------------------------------------------------------
+CELERY_BROKER_URL = REDIS_URL
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TIMEZONE = "UTC"
+# A task is acknowledged when done: a killed worker's task runs again, and every task may run twice.
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_REJECT_ON_WORKER_LOST = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_DEFAULT_QUEUE = "money"
+# What talks to wholesalers waits for them; what moves money never waits behind it.
+CELERY_TASK_ROUTES = {
+    "orders.tasks.allocate": {"queue": "upstream"},
+    "orders.tasks.release_due_numbers": {"queue": "upstream"},
+    "refunds.tasks.look_at_upstream": {"queue": "upstream"},
+}
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 300,
+    "global_keyprefix": environment.text("REDIS_PREFIX"),
+}
+# A redelivered or late message that nobody needs any more is dropped; the next beat does its work.
+_every = {"expires": BEAT_SECONDS}
+CELERY_BEAT_SCHEDULE = {
+    "sweep-refunds": {
+        "task": "refunds.tasks.sweep",
+        "schedule": BEAT_SECONDS,
+        "options": _every,
+    },
+    "look-at-upstreams": {
+        "task": "refunds.tasks.look_at_upstreams",
+        "schedule": BEAT_SECONDS,
+        "options": _every,
+    },
+    "allocate-forgotten-orders": {
+        "task": "orders.tasks.allocate_forgotten",
+        "schedule": BEAT_SECONDS,
+        "options": _every,
+    },
+    "finish-delivered-orders": {
+        "task": "orders.tasks.finish_delivered",
+        "schedule": BEAT_SECONDS,
+        "options": _every,
+    },
+    "release-numbers": {
+        "task": "orders.tasks.release_due_numbers",
+        "schedule": BEAT_SECONDS,
+        "options": _every,
+    },
+    "audit-ledger": {
+        "task": "smsactivator.tasks.audit",
+        "schedule": AUDIT_SECONDS,
+        "options": {"expires": AUDIT_SECONDS},
+    },
+}

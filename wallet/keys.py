@@ -1,0 +1,51 @@
+"""Bearer keys of storefronts: issued once, kept as a hash, revoked for good."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+
+from django.utils import timezone
+
+from wallet.models import ApiKey, Storefront
+
+PREFIX = "sf_"
+SHOWN = 10  # characters of a key that may be shown again, to tell keys apart
+
+
+def issue(storefront: Storefront, *, name: str, created_by: str) -> tuple[ApiKey, str]:
+    """A new key and its plain text, which exists nowhere else and cannot be had again."""
+    plain = PREFIX + secrets.token_urlsafe(32)
+    key = ApiKey.objects.create(
+        storefront=storefront,
+        name=name,
+        prefix=plain[:SHOWN],
+        digest=_digest(plain),
+        created_by=created_by,
+    )
+    return key, plain
+
+
+def revoke(key_id: int, *, revoked_by: str) -> bool:
+    """Refuse the key from now on. Returns whether this call did it; revoking twice is harmless."""
+    return bool(
+        ApiKey.objects.filter(pk=key_id, revoked_at=None).update(
+            revoked_at=timezone.now(), revoked_by=revoked_by
+        )
+    )
+
+
+def authenticate(plain: str) -> ApiKey | None:
+    """The live key with this text and its storefront, or None.
+
+    The lookup is by SHA-256 of 256 random bits, so its timing tells nothing about any key.
+    """
+    return (
+        ApiKey.objects.select_related("storefront")
+        .filter(digest=_digest(plain), revoked_at=None)
+        .first()
+    )
+
+
+def _digest(plain: str) -> str:
+    return hashlib.sha256(plain.encode()).hexdigest()
