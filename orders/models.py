@@ -84,7 +84,7 @@ class State(models.TextChoices):
     NUMBER_BROKEN = "number_broken", "Number broken"
 
 
-# An open order's price is in escrow; a delivered one's went to sales; a refunded one's to the wallet.
+# The price of an open order is in escrow; of a delivered one in sales; else back in the wallet.
 OPEN = (State.PLACED, State.AWAITING_SMS, State.ACTIVE)
 DELIVERED = (State.SMS_RECEIVED, State.COMPLETED, State.ENDED)
 REFUNDED = (State.ALLOCATION_FAILED, State.EXPIRED, State.CANCELLED, State.NUMBER_BROKEN)
@@ -379,7 +379,7 @@ class Order(FSMModelMixin, models.Model):  # type: ignore[misc]
 
 
 class Sms(models.Model):
-    """An SMS, as the upstream gave it. A late one came after the order's end: no customer sees it."""
+    """An SMS as the upstream gave it. A late one came after the end: no customer sees it."""
 
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="messages")
     digest = models.CharField(max_length=64, editable=False)

@@ -1,8 +1,8 @@
 """What the shop needs of a wholesaler of numbers, whatever protocol the wholesaler speaks.
 
-Times that come from a wholesaler carry no zone. They are kept as naive datetimes and may be compared
-with other times of the *same* wholesaler only (how long after the purchase did the SMS arrive?),
-never with our clock.
+Times that come from a wholesaler carry no zone. They are kept as naive datetimes and may be
+compared with other times of the *same* wholesaler only (how long after the purchase did the SMS
+arrive?), never with our clock.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number that was certainly bought. ``phone`` has its plus; ``cost`` is USD or None if not told."""
+    """A number that was certainly bought. ``phone`` has its plus; ``cost`` is USD, None if untold."""
 
     ref: str
     phone: str
@@ -77,7 +77,7 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class CancelResult:
-    """``retry_after`` is given with TOO_EARLY (None when not told), ``messages`` with HAS_SMS (may be empty)."""
+    """``retry_after`` comes with TOO_EARLY (None if untold), ``messages`` with HAS_SMS (may be empty)."""
 
     outcome: CancelOutcome
     retry_after: timedelta | None = None
