@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from orders.upstreams.base import (
     AllocationRefused,
@@ -599,9 +601,12 @@ def test_a_page_that_comes_twice_is_no_complete_list(api: HandlerApi, sim: Simul
         api.list_active()
 
 
-def test_a_list_that_moved_between_pages_is_not_complete(api: HandlerApi, sim: Simulator) -> None:
+@pytest.mark.parametrize("second", [rows(101, 3), rows(0, 0)])
+def test_a_list_that_moved_between_pages_is_not_complete(
+    api: HandlerApi, sim: Simulator, second: Fault
+) -> None:
     sim.inject("getActiveActivations", rows(0, 100))
-    sim.inject("getActiveActivations", rows(101, 3))
+    sim.inject("getActiveActivations", second)
 
     with pytest.raises(UpstreamProtocolError, match="moved"):
         api.list_active()
@@ -782,6 +787,64 @@ def test_a_rental_list_that_does_not_page_ends(api: HandlerApi, sim: Simulator) 
 
     assert api.rent_status("1").messages == (Message("", "t", "A"),)
     assert sim.requests["getRentStatus"] == 3
+
+
+KEYS = [
+    "status",
+    "title",
+    "error",
+    "message",
+    "info",
+    "data",
+    "activeActivations",
+    "rows",
+    "activationId",
+    "id",
+    "phone",
+    "number",
+    "sms",
+    "phoneNumber",
+    "activationStatus",
+    "smsCode",
+    "code",
+    "text",
+    "call",
+    "values",
+    "quantity",
+    "cost",
+    "currency",
+    "date",
+]
+WORDS = ["success", "error", "NO_NUMBERS", "STATUS_OK:1", "8", "79001234567", "2030-05-01", ""]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(WORDS) | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=5)
+    ),
+    max_leaves=12,
+)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(body=VALUES.map(json.dumps) | st.text() | st.sampled_from(WORDS))
+def test_no_answer_whatever_raises_anything_but_our_errors(
+    api: HandlerApi, sim: Simulator, body: str
+) -> None:
+    for action, ask in {"getNumberV2": buy, "getRentNumber": rent, **READS, **CANCELS}.items():
+        sim.inject(action, Fault(body=body.encode("utf-8", "replace")))
+        try:
+            ask(api)
+        except UpstreamError as error:
+            assert isinstance(error, AllocationUnknown | AllocationRefused) or action not in {
+                "getNumberV2",
+                "getRentNumber",
+            }
 
 
 # ---------------------------------------------------------------------- giving back

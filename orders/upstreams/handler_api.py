@@ -305,7 +305,7 @@ class HandlerApi:
             page = _by_ref(rows)
             if page.keys() == previous and len(rows) >= PAGE:
                 raise UpstreamProtocolError("getActiveActivations: the same page came twice")
-            if previous and page and previous.isdisjoint(page):
+            if previous and previous.isdisjoint(page):  # an empty page, too, lacks the overlap
                 raise UpstreamProtocolError("getActiveActivations: the list moved while read")
             found.update(page)
             if len(rows) != PAGE:  # the last page, or a whole list from one that does not page
@@ -651,7 +651,7 @@ def _rent_messages(answer: Answer) -> tuple[list[Message], int | None]:
             _not_understood("getRentStatus", answer)
         rows += read
     quantity = _text(data.get("quantity"))
-    return rows, int(quantity) if quantity.isdecimal() else None
+    return rows, int(quantity) if quantity.isdecimal() and len(quantity) < 10 else None
 
 
 # ---------------------------------------------------------------------- values
