@@ -10,7 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from orders.locking import claim, lock
-from orders.models import DELIVERED, OPEN, Order, Sms, State, UpstreamSide
+from orders.models import OPEN, Order, Sms, State, UpstreamSide
 from orders.upstreams.base import Message
 from smsactivator.common import history
 from smsactivator.common.history import Actor
@@ -176,8 +176,9 @@ def _finish_upstream_side(order: Order) -> None:
 
 
 def _is_late(order: Order, arrival: Arrival) -> bool:
-    if order.state in DELIVERED:
-        return order.state != State.SMS_RECEIVED
+    # A second SMS is the customer's as well, until the order is completed.
+    if order.state == State.SMS_RECEIVED:
+        return False
     return order.state not in OPEN or not arrival.in_time
 
 

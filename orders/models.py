@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import F, Q
@@ -103,27 +103,27 @@ class UpstreamSide(models.TextChoices):
     FINISHED = "finished", "Used"
 
 
-def deadline_has_passed(order: Order) -> bool:
+def deadline_has_passed(order: Any) -> bool:
     """Its deadline has passed."""
-    return order.deadline is not None and order.deadline < timezone.now()
+    return bool(order.deadline and order.deadline < timezone.now())
 
 
-def no_sms_arrived(order: Order) -> bool:
+def no_sms_arrived(order: Any) -> bool:
     """No SMS has arrived yet."""
-    return order.first_sms_at is None
+    return bool(order.first_sms_at is None)
 
 
-def reported_broken(order: Order) -> bool:
+def reported_broken(order: Any) -> bool:
     """The upstream reported the number broken."""
-    return order.broken_at is not None
+    return bool(order.broken_at)
 
 
-def rental_is_over(order: Order) -> bool:
+def rental_is_over(order: Any) -> bool:
     """The rented time is over."""
-    return order.rental_ends_at is not None and order.rental_ends_at <= timezone.now()
+    return bool(order.rental_ends_at and order.rental_ends_at <= timezone.now())
 
 
-class Order(FSMModelMixin, models.Model):  # type: ignore[misc]
+class Order(FSMModelMixin, models.Model):
     """A customer's order of one number. Its states change through its transitions alone.
 
     The transitions change the instance only; the verb that calls one holds the row's lock, moves

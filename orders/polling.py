@@ -20,7 +20,7 @@ from django.utils import timezone
 from orders.allocation import RENTAL_LOOK_EVERY, hand_out
 from orders.delivery import Arrival, record_sms
 from orders.locking import lock, lock_one
-from orders.models import Offer, Order, State, Upstream, UpstreamSide
+from orders.models import REFUNDED, Offer, Order, State, Upstream, UpstreamSide
 from orders.upstreams import base
 from orders.upstreams.base import Activation, Number, UpstreamError, UpstreamState
 from orders.upstreams.registry import client_for
@@ -104,6 +104,7 @@ def _look_at_activations(upstream: Upstream, client: base.Upstream, started_at: 
         for order in absent:
             if order.upstream_ref in past:
                 _judge(order, past[order.upstream_ref], client, found)
+        _find_late(upstream, past, found)
     record_sms(found.arrivals)
     _mark_broken(found.broken)
     _reconcile(upstream, live)
@@ -119,6 +120,16 @@ def _known_orders(upstream: Upstream, live: Mapping[str, Activation]) -> list[Or
             kind=Offer.Kind.ACTIVATION,
         ).only(*fields)
     )
+
+
+def _find_late(upstream: Upstream, past: Mapping[str, Activation], found: _Findings) -> None:
+    """SMS in the history for orders that ended: a late one may be what it cost us."""
+    with_sms = [ref for ref, seen in past.items() if seen.messages]
+    ended = Order.objects.filter(upstream=upstream, upstream_ref__in=with_sms, state__in=REFUNDED)
+    for order_id, ref in ended.values_list("pk", "upstream_ref"):
+        found.arrivals[order_id] = [
+            Arrival(message, in_time=False) for message in past[ref].messages
+        ]
 
 
 def _judge(order: Order, activation: Activation, client: base.Upstream, found: _Findings) -> None:

@@ -49,6 +49,7 @@ def oldest_overdue() -> datetime | None:
         oldest = orders.values_list("deadline", "upstream__looked_at").first()
         if oldest is not None:
             deadline, looked_at = oldest
+            assert deadline is not None  # noqa: S101 - the database checks it
             looked = looked_at is not None and deadline < looked_at
             since.append(deadline if looked else deadline + settings.UPSTREAM_GRACE)
     return min(since, default=None)

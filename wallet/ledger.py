@@ -142,8 +142,8 @@ def _replayed(postings: Sequence[Posting]) -> dict[str, int]:
         return {}
     for posting in postings:
         if posting.key in found:
-            _, *fingerprint = found[posting.key]
-            first = Posting(*fingerprint, key=posting.key)
+            _, kind, debit, credit, amount = found[posting.key]
+            first = Posting(kind, debit, credit, amount, posting.key)
             if first != posting:
                 raise IdempotencyConflict(
                     f"The key {posting.key} stands for {first}; it cannot also be {posting}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -15,11 +16,15 @@ LARGEST_ID = 2**63 - 1
 AMOUNT = r"^[0-9]{1,15}(\.[0-9]{1,4})?$"
 
 
-def _text_only(value: Any) -> Any:
+def _amount(value: Any) -> Decimal:
     # A JSON number has been through a float before anyone could look at it.
-    if isinstance(value, str):
-        return value
-    raise ValueError('an amount is a text like "12.50", never a JSON number')
+    if not isinstance(value, str):
+        raise ValueError('an amount is a text like "12.50", never a JSON number')  # noqa: TRY004
+    if not re.fullmatch(AMOUNT, value):
+        raise ValueError(
+            'an amount is a text like "12.50": not negative, up to 15 digits and 4 decimal places'
+        )
+    return Decimal(value)
 
 
 def _email(value: str) -> str:
@@ -33,10 +38,9 @@ def _email(value: str) -> str:
 
 # USD as text, at most four places. Whether it may be zero is the verb's to say.
 AmountIn = Annotated[
-    str,
-    BeforeValidator(_text_only),
-    Field(pattern=AMOUNT, examples=["12.50"]),
-    AfterValidator(Decimal),
+    Decimal,
+    BeforeValidator(_amount),
+    WithJsonSchema({"type": "string", "pattern": AMOUNT, "examples": ["12.50"]}),
 ]
 AmountOut = Annotated[
     Decimal,

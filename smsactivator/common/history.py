@@ -73,7 +73,7 @@ def save(
     meta = model._meta
     pk = meta.pk
     history = model.history.model  # type: ignore[attr-defined]
-    changed = [meta.get_field(name) for name in fields]
+    changed: list[Any] = [meta.get_field(name) for name in fields]
 
     arrays: list[str] = [f"%s::{pk.rel_db_type(connection)}[]"]
     parameters: list[Any] = [[instance.pk for instance in instances]]
@@ -95,7 +95,7 @@ def save(
 
     tracked = history.tracked_fields
     table = connection.ops.quote_name(meta.db_table)
-    key = connection.ops.quote_name(pk.column)
+    key = connection.ops.quote_name(pk.column or "")
     returned = ", ".join(f"t.{connection.ops.quote_name(f.column)}" for f in tracked)
     statement = f"""
         WITH changed AS (

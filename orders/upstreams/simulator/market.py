@@ -23,7 +23,7 @@ CALLING_CODES = {"0": "7", "2": "7", "6": "62", "12": "1", "16": "44", "43": "49
 KEPT_LINES = 200_000
 
 
-class Refused(Exception):  # noqa: N818  an answer of the protocol, named by its word
+class Refused(Exception):
     """The wholesaler's refusal: its word, the newer dialect's status and info."""
 
     def __init__(self, word: str, status: int = 400, /, value: str = "", **info: object) -> None:
