@@ -22,11 +22,12 @@ CSRF_TRUSTED_ORIGINS = environment.trusted_origins()
 
 _database = environment.database()
 if _database:
-    _pool_size = environment.integer("DATABASE_POOL_SIZE", 8, least=1, most=200)
-    _database["OPTIONS"] |= {  # type: ignore[operator]
-        "pool": {"min_size": 1, "max_size": _pool_size, "timeout": 10},
-        "application_name": "smsactivator",
-    }
+    _pool_size = environment.integer("DATABASE_POOL_SIZE", 8, least=0, most=200)
+    _database["OPTIONS"] |= {"application_name": "smsactivator"}  # type: ignore[operator]
+    if _pool_size:
+        _database["OPTIONS"] |= {  # type: ignore[operator]
+            "pool": {"min_size": 1, "max_size": _pool_size, "timeout": 10},
+        }
     _database["CONN_HEALTH_CHECKS"] = True
 DATABASES = {"default": _database}
 
@@ -155,6 +156,8 @@ if PRODUCTION:
     SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
     SECURE_HSTS_SECONDS = 365 * 24 * 3600
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    # Entering a domain in the browsers' preload lists is its owner's decision, and hard to undo.
+    SILENCED_SYSTEM_CHECKS = ["security.W021"]
 
 LOGIN_URL = reverse_lazy("admin:login")
 

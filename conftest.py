@@ -1,0 +1,104 @@
+"""The servers that the tests run on, and a database that each test finds as migrations left it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import uuid
+
+import django
+import pytest
+from django.conf import settings
+
+ENVIRONMENT = pytest.StashKey[contextlib.ExitStack]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Set the environment before Django's settings read it.
+
+    That is why pyproject.toml does not name the settings to pytest-django: it would load them
+    before any conftest. The servers are started once per run, by the process that the person
+    started; xdist's workers inherit its environment.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None:
+        stack = config.stash[ENVIRONMENT] = contextlib.ExitStack()
+        # Ended by a supervisor as by Ctrl-C: in order.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        _start_missing_servers(stack)
+        os.environ["SMSACTIVATOR_ENV"] = "development"
+        os.environ["REDIS_PREFIX"] = f"test-{uuid.uuid4().hex[:12]}:"
+        # A pool keeps connections of other threads open, and the test database cannot be dropped.
+        os.environ.setdefault("DATABASE_POOL_SIZE", "0")
+    else:
+        os.environ["REDIS_PREFIX"] += f"{worker}:"
+    os.environ["DJANGO_SETTINGS_MODULE"] = "smsactivator.settings"
+    django.setup()
+    # The real one is slow on purpose.
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if ENVIRONMENT in config.stash:
+        config.stash[ENVIRONMENT].close()
+
+
+def _start_missing_servers(stack: contextlib.ExitStack) -> None:
+    if os.environ.get("DATABASE_URL") and os.environ.get("REDIS_URL"):
+        return
+    from smsactivator.embedded import throwaway_servers
+
+    database_url, redis_url = stack.enter_context(throwaway_servers())
+    os.environ["DATABASE_URL"] = os.environ.get("DATABASE_URL") or database_url
+    os.environ["REDIS_URL"] = os.environ.get("REDIS_URL") or redis_url
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker):
+    """Keep a copy of the rows that migrations made, and have every flush put them back.
+
+    A transactional test ends with TRUNCATE of all tables, which the ledger's triggers refuse, and
+    which takes what migrations have put there. Here a flush sets the triggers aside while it
+    works, in its own transaction, and restores those rows with the same keys.
+    """
+    from django.db import connection
+    from django.db.backends.postgresql.operations import DatabaseOperations
+
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        cursor.execute("CREATE SCHEMA migrated")
+        migrated = []
+        for table in connection.introspection.table_names(cursor):
+            quoted = connection.ops.quote_name(table)
+            cursor.execute(f"SELECT EXISTS (SELECT FROM {quoted})")
+            if cursor.fetchone()[0] and table != "django_migrations":
+                cursor.execute(f"CREATE TABLE migrated.{quoted} AS TABLE {quoted}")
+                migrated.append(table)
+        cursor.execute(
+            "SELECT DISTINCT tgrelid::regclass::text FROM pg_trigger WHERE NOT tgisinternal"
+        )
+        guarded = [table for (table,) in cursor.fetchall()]
+
+    truncate = DatabaseOperations.sql_flush
+
+    def flush(self, style, tables, **options):
+        quote = self.quote_name
+        aside = [quote(table) for table in guarded if table in tables]
+        return [
+            *(f"ALTER TABLE {table} DISABLE TRIGGER USER" for table in aside),
+            *truncate(self, style, tables, **options),
+            *(
+                f"INSERT INTO {quote(table)} OVERRIDING SYSTEM VALUE "
+                f"SELECT * FROM migrated.{quote(table)}"
+                for table in migrated
+                if table in tables
+            ),
+            # Foreign keys are looked at now: a table with checks to come cannot be altered.
+            "SET CONSTRAINTS ALL IMMEDIATE",
+            *(f"ALTER TABLE {table} ENABLE TRIGGER USER" for table in aside),
+        ]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DatabaseOperations, "sql_flush", flush)
+        yield

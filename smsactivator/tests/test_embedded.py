@@ -1,0 +1,106 @@
+"""The embedded servers: data lasts, and nothing that a crash leaves behind is in the way."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+import redis
+
+from smsactivator.embedded import Postgres, Valkey, has_ended
+
+
+@pytest.fixture
+def postgres(tmp_path):
+    tmp_path.chmod(0o711)
+    server = Postgres(tmp_path / "postgres", log=tmp_path / "postgres.log", throwaway=True)
+    yield server
+    server.stop()
+
+
+def again(server: Postgres) -> Postgres:
+    """Another launcher's view of the same data."""
+    return Postgres(server.directory, log=server.log, throwaway=True)
+
+
+def test_data_lasts_over_a_restart(postgres):
+    postgres.start()
+    with psycopg.connect(postgres.ensure_database("shop")) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
+    postgres.stop()
+
+    postgres.start()
+    with psycopg.connect(postgres.ensure_database("shop")) as connection:
+        assert connection.execute("SELECT answer FROM kept").fetchone() == (42,)
+
+
+def test_a_server_left_running_is_stopped_and_its_data_taken_over(postgres):
+    # given a server whose launcher was killed
+    postgres.start()
+    left_running = postgres.process
+    # when another starts on the same data
+    successor = again(postgres)
+    try:
+        successor.start()
+        # then the first is gone and the second answers
+        assert has_ended(left_running)
+        psycopg.connect(successor.url()).close()
+    finally:
+        successor.stop()
+
+
+def test_a_pid_file_that_names_a_stranger_fools_nobody(postgres):
+    # given a server that was killed, and its number given to another process: ours
+    postgres.start()
+    pid_file = postgres.data / "postmaster.pid"
+    written = pid_file.read_text().split("\n")
+    postgres.process.kill()
+    postgres.process.wait()
+    pid_file.write_text("\n".join([str(os.getpid()), *written[1:]]))
+    # then it starts again, and we live
+    postgres.start()
+    psycopg.connect(postgres.url()).close()
+    assert psutil.pid_exists(os.getpid())
+
+
+def test_an_interrupted_initdb_is_done_again(postgres):
+    (postgres.directory / "data.new").mkdir(parents=True)
+    (postgres.directory / "data.new" / "PG_VERSION").write_text("18")
+    postgres.start()
+    psycopg.connect(postgres.url()).close()
+
+
+def test_a_long_path_gets_a_short_socket(tmp_path):
+    tmp_path.chmod(0o711)
+    directory = tmp_path / ("long" * 25) / ("longer" * 20)
+    server = Postgres(directory, log=tmp_path / "postgres.log", throwaway=True)
+    try:
+        server.start()
+        with psycopg.connect(server.url()) as connection:
+            sockets = Path(connection.info.host)
+            assert (sockets / ".s.PGSQL.5432").is_socket()
+    finally:
+        server.stop()
+    assert not sockets.exists()
+
+
+def test_valkey_stops_one_left_running_and_forgets_on_restart(tmp_path):
+    # given a server with a key, whose launcher was killed
+    killed = Valkey(tmp_path / "valkey", log=tmp_path / "valkey.log")
+    killed.start()
+    with redis.Redis.from_url(killed.url()) as client:
+        client.set("key", "value")
+    # when another starts there
+    server = Valkey(tmp_path / "valkey", log=tmp_path / "valkey.log")
+    try:
+        server.start()
+        # then the first is gone, and nothing of it is kept
+        assert has_ended(killed.process)
+        with redis.Redis.from_url(server.url()) as client:
+            assert client.dbsize() == 0
+    finally:
+        server.stop()
+    assert list((tmp_path / "valkey").iterdir()) == []
