@@ -616,7 +616,6 @@ def test_a_list_that_moved_between_pages_is_not_complete(
     "body",
     [
         '{"status": "error", "activeActivations": []}',
-        '{"status": "error", "error": "NO_ACTIVATIONS"}',
         '{"status": "false", "data": []}',
         '{"status": false, "data": []}',
         '{"status": "success"}',
@@ -624,7 +623,7 @@ def test_a_list_that_moved_between_pages_is_not_complete(
         '{"data": [{"phoneNumber": "79001234567"}]}',
         '{"data": [{"activationId": null}]}',
         '{"data": ["100000001"]}',
-        "NO_ACTIVATIONS",
+        "NO_ACTIVATION",
     ],
 )
 def test_an_error_is_never_an_empty_list(api: HandlerApi, sim: Simulator, body: str) -> None:
@@ -632,6 +631,17 @@ def test_an_error_is_never_an_empty_list(api: HandlerApi, sim: Simulator, body: 
 
     with pytest.raises(UpstreamProtocolError):
         api.list_active()
+
+
+@pytest.mark.parametrize(
+    "body", ["NO_ACTIVATIONS", '{"status": "error", "error": "NO_ACTIVATIONS"}']
+)
+def test_no_activations_is_a_complete_list_of_none(
+    api: HandlerApi, sim: Simulator, body: str
+) -> None:
+    sim.inject("getActiveActivations", Fault.says(body))
+
+    assert api.list_active() == {}
 
 
 ROWS: dict[str, tuple[dict[str, object], UpstreamState, tuple[Message, ...]]] = {

@@ -294,14 +294,17 @@ class HandlerApi:
         Whole lists and lists in pages are read alike. Pages overlap, since activations that end
         while we read move the later ones up; a page that shares nothing with the one before
         raises UpstreamProtocolError. So does any error, also one dressed as an empty list
-        (``{"status": "error", ...}``, NO_ACTIVATIONS).
+        (``{"status": "error", ...}``). The word NO_ACTIVATIONS is no error: it says that none live.
         """
         found: dict[str, Activation] = {}
         start = 0
         previous: set[str] = set()
         for _ in range(MAX_PAGES):
             params = {"start": str(start), "limit": str(PAGE)}
-            rows = _active_rows(self._read("getActiveActivations", params))
+            answer = self._read("getActiveActivations", params)
+            if answer.word == "NO_ACTIVATIONS" and not found:
+                return {}
+            rows = _active_rows(answer)
             page = _by_ref(rows)
             if page.keys() == previous and len(rows) >= PAGE:
                 raise UpstreamProtocolError("getActiveActivations: the same page came twice")
