@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import F, Q
@@ -84,7 +84,7 @@ class State(models.TextChoices):
     NUMBER_BROKEN = "number_broken", "Number broken"
 
 
-# An open order's price is in escrow; a delivered one's went to sales; a refunded one's to the wallet.
+# The price of an open order is in escrow; of a delivered one in sales; else back in the wallet.
 OPEN = (State.PLACED, State.AWAITING_SMS, State.ACTIVE)
 DELIVERED = (State.SMS_RECEIVED, State.COMPLETED, State.ENDED)
 REFUNDED = (State.ALLOCATION_FAILED, State.EXPIRED, State.CANCELLED, State.NUMBER_BROKEN)
@@ -103,27 +103,27 @@ class UpstreamSide(models.TextChoices):
     FINISHED = "finished", "Used"
 
 
-def deadline_has_passed(order: Order) -> bool:
+def deadline_has_passed(order: Any) -> bool:
     """Its deadline has passed."""
-    return order.deadline is not None and order.deadline < timezone.now()
+    return bool(order.deadline and order.deadline < timezone.now())
 
 
-def no_sms_arrived(order: Order) -> bool:
+def no_sms_arrived(order: Any) -> bool:
     """No SMS has arrived yet."""
-    return order.first_sms_at is None
+    return bool(order.first_sms_at is None)
 
 
-def reported_broken(order: Order) -> bool:
+def reported_broken(order: Any) -> bool:
     """The upstream reported the number broken."""
-    return order.broken_at is not None
+    return bool(order.broken_at)
 
 
-def rental_is_over(order: Order) -> bool:
+def rental_is_over(order: Any) -> bool:
     """The rented time is over."""
-    return order.rental_ends_at is not None and order.rental_ends_at <= timezone.now()
+    return bool(order.rental_ends_at and order.rental_ends_at <= timezone.now())
 
 
-class Order(FSMModelMixin, models.Model):  # type: ignore[misc]
+class Order(FSMModelMixin, models.Model):
     """A customer's order of one number. Its states change through its transitions alone.
 
     The transitions change the instance only; the verb that calls one holds the row's lock, moves
@@ -379,7 +379,7 @@ class Order(FSMModelMixin, models.Model):  # type: ignore[misc]
 
 
 class Sms(models.Model):
-    """An SMS, as the upstream gave it. A late one came after the order's end: no customer sees it."""
+    """An SMS as the upstream gave it. A late one came after the end: no customer sees it."""
 
     order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="messages")
     digest = models.CharField(max_length=64, editable=False)

@@ -6,13 +6,9 @@ applies. The text beside each is the policy's own.
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from django.db import models
 
-from orders.models import Order
-from smsactivator.common.errors import Refused
-
+# In force since 2026-05-07; no order is older.
 VERSION = "2026-05-07"
 
 

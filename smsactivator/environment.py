@@ -56,6 +56,14 @@ class Environment:
     def words(self, name: str) -> list[str]:
         return [word.strip() for word in self.text(name).split(",") if word.strip()]
 
+    def by_prefix(self, prefix: str) -> dict[str, str]:
+        """The values whose names start with ``prefix``, by the rest of their names."""
+        return {
+            name.removeprefix(prefix): value.strip()
+            for name, value in self.values.items()
+            if name.startswith(prefix) and value.strip()
+        }
+
     def secret_key(self) -> str:
         if not self.production:
             return self.text("SECRET_KEY", DEVELOPMENT_SECRET_KEY)

@@ -51,6 +51,9 @@ HEALTH_STALE = timedelta(
     seconds=environment.integer("HEALTH_STALE_SECONDS", 60, least=5, most=3600)
 )
 
+# One key per wholesaler, by the code of its row: UPSTREAM_KEY_<CODE>.
+UPSTREAM_KEYS = environment.by_prefix("UPSTREAM_KEY_")
+
 environment.refuse_if_wrong()
 
 # --- Django -------------------------------------------------------------------------------------
@@ -76,6 +79,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "smsactivator.api.ProblemsOnly",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",

@@ -30,12 +30,18 @@ def find(storefront_id: int, external_id: str) -> Customer:
 
 
 def create_or_update(
-    storefront_id: int, external_id: str, *, email: str, status: str, actor: Actor
+    storefront_id: int,
+    external_id: str,
+    *,
+    email: str | None = None,
+    status: str | None = None,
+    actor: Actor,
 ) -> tuple[Customer, bool]:
     """The customer as given, and whether it is new. A new one gets its empty wallet.
 
-    Saying the same again changes nothing and writes no history. Two requests that create the same
-    customer at once create one. Locks the customer's row.
+    What is None stays as it is (a new customer is active and has no email address). Saying the same
+    again changes nothing and writes no history. Two requests that create the same customer at once
+    create one. Locks the customer's row.
     """
     while True:
         with transaction.atomic():
@@ -45,12 +51,11 @@ def create_or_update(
                 .first()
             )
             if customer is not None:
-                changed = [
-                    name
-                    for name, value in (("email", email), ("status", status))
-                    if getattr(customer, name) != value
-                ]
-                customer.email, customer.status = email, status
+                changed = []
+                for name, value in (("email", email), ("status", status)):
+                    if value is not None and getattr(customer, name) != value:
+                        setattr(customer, name, value)
+                        changed.append(name)
                 if changed:
                     history.save(
                         [customer], changed, actor=actor, reason="Updated by the storefront"
@@ -61,8 +66,8 @@ def create_or_update(
                 customer = Customer(
                     storefront_id=storefront_id,
                     external_id=external_id,
-                    email=email,
-                    status=status,
+                    email=email or "",
+                    status=status or Customer.Status.ACTIVE,
                     created_at=timezone.now(),
                 )
                 history.create([customer], actor=actor, reason="Created by the storefront")

@@ -63,7 +63,8 @@ class Posting:
         return self.credit if self.credit >= FIRST_WALLET else None
 
     def __str__(self) -> str:
-        return f"{self.kind} of {self.amount} USD from {account_name(self.debit)} to {account_name(self.credit)}"
+        debit, credit = account_name(self.debit), account_name(self.credit)
+        return f"{self.kind} of {self.amount} USD from {debit} to {credit}"
 
 
 @dataclass(slots=True)
@@ -104,8 +105,8 @@ def post(postings: Sequence[Posting]) -> list[int]:
     """Post a batch, all or nothing, and return the transfers' ids in the order of the postings.
 
     Locks the wallets by primary key, in the caller's transaction. A posting whose key exists with
-    the same fingerprint is a replay: the first transfer's id comes back and nothing is written. Four
-    statements whatever the size of the batch. ``posted_at`` is taken under the locks, so time
+    the same fingerprint is a replay: the first transfer's id comes back and nothing is written.
+    Three statements whatever the size of the batch. ``posted_at`` is taken under the locks, so time
     follows the wallets' versions.
 
     Raises InsufficientFunds, IdempotencyConflict, WalletMissing; ValueError for an amount that is
@@ -141,8 +142,8 @@ def _replayed(postings: Sequence[Posting]) -> dict[str, int]:
         return {}
     for posting in postings:
         if posting.key in found:
-            _, *fingerprint = found[posting.key]
-            first = Posting(*fingerprint, key=posting.key)
+            _, kind, debit, credit, amount = found[posting.key]
+            first = Posting(kind, debit, credit, amount, posting.key)
             if first != posting:
                 raise IdempotencyConflict(
                     f"The key {posting.key} stands for {first}; it cannot also be {posting}."

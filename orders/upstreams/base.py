@@ -1,8 +1,8 @@
 """What the shop needs of a wholesaler of numbers, whatever protocol the wholesaler speaks.
 
-Times that come from a wholesaler carry no zone. They are kept as naive datetimes and may be compared
-with other times of the *same* wholesaler only (how long after the purchase did the SMS arrive?),
-never with our clock.
+Times that come from a wholesaler carry no zone. They are kept as naive datetimes and may be
+compared with other times of the *same* wholesaler only (how long after the purchase did the SMS
+arrive?), never with our clock.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """A number that was certainly bought. ``phone`` has its plus; ``cost`` is USD or None if not told."""
+    """A number certainly bought. ``phone`` has its plus; ``cost`` is USD, None if untold."""
 
     ref: str
     phone: str
@@ -77,7 +77,7 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class CancelResult:
-    """``retry_after`` is given with TOO_EARLY (None when not told), ``messages`` with HAS_SMS (may be empty)."""
+    """``retry_after`` comes with TOO_EARLY, ``messages`` with HAS_SMS; both may be missing."""
 
     outcome: CancelOutcome
     retry_after: timedelta | None = None
@@ -86,7 +86,7 @@ class CancelResult:
 
 
 class UpstreamError(Exception):
-    """A wholesaler did not do what was asked. The message never carries a key, a URL or an SMS text."""
+    """A wholesaler did not do what was asked. The message carries no key, URL or SMS text."""
 
 
 class AllocationRefused(UpstreamError):
@@ -132,7 +132,7 @@ class UpstreamAccountBanned(UpstreamError):
 
 
 class Upstream(Protocol):
-    """A wholesaler's client. Every call is one HTTP conversation; none may be made while a row is locked."""
+    """A wholesaler's client. Each call is an HTTP conversation: never while a row is locked."""
 
     def allocate(
         self, *, service: str, country: str, order_key: str, max_price: Decimal | None = None

@@ -1,4 +1,4 @@
-"""Operating errors: what a person or a program outside can bring about, and can do something about."""
+"""Operating errors: what somebody outside can bring about, and can do something about."""
 
 
 class Refused(Exception):

@@ -17,7 +17,7 @@ from simple_history.models import HistoricalRecords
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who acts: ``label`` in words a person reads years later, ``user_id`` when a person of ours."""
+    """Who acts: ``label`` in words for people, ``user_id`` when it is one of our own."""
 
     label: str
     user_id: int | None = None
@@ -55,10 +55,6 @@ def _columns(fields: Sequence[models.Field[Any, Any]]) -> str:
     return ", ".join(connection.ops.quote_name(field.column or "") for field in fields)
 
 
-def _value(field: models.Field[Any, Any], instance: models.Model) -> Any:
-    return field.get_db_prep_save(getattr(instance, field.attname), connection)
-
-
 def save(
     instances: Sequence[models.Model], fields: Sequence[str], *, actor: Actor, reason: str
 ) -> None:
@@ -77,7 +73,7 @@ def save(
     meta = model._meta
     pk = meta.pk
     history = model.history.model  # type: ignore[attr-defined]
-    changed = [meta.get_field(name) for name in fields]
+    changed: list[Any] = [meta.get_field(name) for name in fields]
 
     arrays: list[str] = [f"%s::{pk.rel_db_type(connection)}[]"]
     parameters: list[Any] = [[instance.pk for instance in instances]]
@@ -85,21 +81,21 @@ def save(
     assignments: list[str] = []
     constants: list[Any] = []
     for number, field in enumerate(changed):
-        values = [_value(field, instance) for instance in instances]
+        values = [getattr(instance, field.attname) for instance in instances]
         kind = field.db_type(connection)
         column = connection.ops.quote_name(field.column)
         if all(value == values[0] for value in values):
             assignments.append(f"{column} = %s::{kind}")
-            constants.append(values[0])
+            constants.append(field.get_db_prep_save(values[0], connection))
         else:
             arrays.append(f"%s::{kind}[]")
             names.append(f"v{number}")
-            parameters.append(values)
+            parameters.append([field.get_db_prep_save(value, connection) for value in values])
             assignments.append(f"{column} = n.v{number}")
 
     tracked = history.tracked_fields
     table = connection.ops.quote_name(meta.db_table)
-    key = connection.ops.quote_name(pk.column)
+    key = connection.ops.quote_name(pk.column or "")
     returned = ", ".join(f"t.{connection.ops.quote_name(f.column)}" for f in tracked)
     statement = f"""
         WITH changed AS (

@@ -1,0 +1,166 @@
+"""Allocation: buying an order's number at its upstream, at most once."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from orders import tasks
+from orders.locking import lock_one
+from orders.models import Offer, Order, State, UpstreamSide
+from orders.upstreams.base import (
+    AllocationRefused,
+    AllocationUnknown,
+    Number,
+    Upstream,
+    UpstreamError,
+)
+from orders.upstreams.registry import client_for
+from smsactivator.common import history
+from smsactivator.common.history import Actor
+
+log = logging.getLogger(__name__)
+
+ALLOCATION = Actor.automatic("allocation")
+RENTAL_LOOK_EVERY = timedelta(seconds=30)
+NUMBER_FIELDS = [
+    "state",
+    "allocated_at",
+    "deadline",
+    "rental_ends_at",
+    "phone",
+    "upstream_side",
+    "upstream_ref",
+    "upstream_cost",
+    "upstream_due_at",
+]
+
+
+def allocate(order_id: int) -> None:
+    """Buy the order's number and hand it out. Does nothing when somebody already tries or did.
+
+    The claim is committed before the purchase is sent, so a purchase is sent once, whatever runs
+    twice or dies. The purchase itself is made with no lock held and takes less than 60 s. What is
+    refused, or not known within the time-out, is left to the automatic refund.
+    """
+    order = _claim(order_id)
+    if order is None:
+        return
+    try:
+        client = client_for(order.upstream)
+    except UpstreamError as error:
+        _record_refusal(order_id, AllocationRefused("NO_KEY", ours=True), str(error))
+        return
+    try:
+        number = _buy(client, order)
+    except AllocationRefused as refusal:
+        _record_refusal(order_id, refusal, str(refusal))
+    except AllocationUnknown as error:
+        log.warning("order %s: %s", order_id, error)
+        with transaction.atomic():
+            order = lock_one(order_id)
+            order.perhaps_bought()
+            history.save(
+                [order],
+                ["upstream_side"],
+                actor=ALLOCATION,
+                reason="The purchase's answer was lost",
+            )
+    else:
+        with transaction.atomic():
+            order = lock_one(order_id)
+            hand_out(order, number, actor=ALLOCATION, reason="The upstream sold a number")
+
+
+def allocate_forgotten(limit: int = 1000) -> int:
+    """Queue the allocation of placed orders whose task never ran. Returns how many."""
+    now = timezone.now()
+    forgotten = (
+        Order.objects.filter(
+            state=State.PLACED,
+            upstream_side=UpstreamSide.NONE,
+            refused_at=None,
+            placed_at__lt=now - timedelta(seconds=settings.BEAT_SECONDS),
+            placed_at__gt=now - settings.ALLOCATION_TIMEOUT,
+        )
+        .order_by("placed_at")
+        .values_list("pk", flat=True)[:limit]
+    )
+    for order_id in forgotten:
+        tasks.allocate.delay(order_id)
+    return len(forgotten)
+
+
+def hand_out(order: Order, number: Number, *, actor: Actor, reason: str) -> None:
+    """Record a bought number on a locked order, and hand it out if the order still waits for one.
+
+    The SLA clock of an activation starts now. An order that ended meanwhile gives the number back.
+    """
+    now = timezone.now()
+    order.phone = number.phone
+    order.upstream_ref = number.ref
+    order.upstream_cost = number.cost
+    order.hold()
+    if order.state != State.PLACED:
+        order.release(due_at=now)
+    elif order.kind == Offer.Kind.RENTAL:
+        hours = order.rental_hours
+        assert hours is not None  # noqa: S101 - the database checks it on the offer
+        order.start_rental(at=now, ends_at=now + timedelta(hours=hours))
+        order.upstream_due_at = now + RENTAL_LOOK_EVERY
+    else:
+        order.await_sms(at=now, deadline=now + settings.ORDER_SLA)
+    history.save([order], NUMBER_FIELDS, actor=actor, reason=reason)
+
+
+def _claim(order_id: int) -> Order | None:
+    now = timezone.now()
+    with transaction.atomic():
+        order = lock_one(order_id)
+        if (
+            order.state != State.PLACED
+            or order.upstream_side != UpstreamSide.NONE
+            or order.refused_at is not None
+            or order.placed_at <= now - settings.ALLOCATION_TIMEOUT
+        ):
+            return None
+        order.start_buying(at=now)
+        history.save(
+            [order],
+            ["upstream_side", "allocation_started_at"],
+            actor=ALLOCATION,
+            reason="Buying a number",
+        )
+    return Order.objects.select_related("upstream").get(pk=order_id)
+
+
+def _buy(client: Upstream, order: Order) -> Number:
+    if order.kind == Offer.Kind.RENTAL:
+        assert order.rental_hours is not None  # noqa: S101 - the database checks it on the offer
+        return client.rent(
+            service=order.service,
+            country=order.country,
+            hours=order.rental_hours,
+            order_key=str(order.pk),
+        )
+    return client.allocate(service=order.service, country=order.country, order_key=str(order.pk))
+
+
+def _record_refusal(order_id: int, refusal: AllocationRefused, words: str) -> None:
+    # Our own account's trouble needs a person; a number out of stock does not.
+    log.log(logging.ERROR if refusal.ours else logging.INFO, "order %s: %s", order_id, words)
+    with transaction.atomic():
+        order = lock_one(order_id)
+        order.not_bought()
+        order.refused_at = timezone.now()
+        order.refusal_code = refusal.code[:64]
+        history.save(
+            [order],
+            ["upstream_side", "refused_at", "refusal_code"],
+            actor=ALLOCATION,
+            reason=f"The upstream sold nothing: {refusal.code}",
+        )

@@ -1,0 +1,99 @@
+"""Releasing: getting our own money back from the upstream for numbers that served nobody.
+
+The customer's refund never waits for this.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from orders.delivery import Arrival, book_cost, record_sms
+from orders.locking import claim, lock_one
+from orders.models import Offer, Order, UpstreamSide
+from orders.upstreams.base import CancelOutcome, CancelResult, UpstreamError
+from orders.upstreams.registry import client_for
+from smsactivator.common import history
+from smsactivator.common.history import Actor
+
+log = logging.getLogger(__name__)
+
+RELEASING = Actor.automatic("releasing")
+# While one process asks for a number, nobody else does; if it dies, the number is due again.
+LEASE = timedelta(seconds=60)
+ASK_AGAIN_AFTER = timedelta(seconds=60)
+GIVE_UP_AFTER = timedelta(days=1)
+
+
+def release_due(*, batch: int = 50, seconds: float = 10.0) -> int:
+    """Ask the upstreams for our money back for numbers that are due. Returns how many were asked.
+
+    Works for about ``seconds``; what is left waits for the next beat. Asking twice is harmless.
+    """
+    asked = 0
+    until = timezone.now() + timedelta(seconds=seconds)
+    while timezone.now() < until:
+        orders = _claim_due(batch)
+        if not orders:
+            break
+        for order in orders:
+            _release(order)
+        asked += len(orders)
+    return asked
+
+
+def _due(now: datetime) -> QuerySet[Order]:
+    return Order.objects.filter(
+        upstream_side=UpstreamSide.RELEASING, upstream_due_at__lte=now
+    ).order_by("upstream_due_at")
+
+
+def _claim_due(batch: int) -> list[Order]:
+    now = timezone.now()
+    with transaction.atomic():
+        orders = claim(_due(now), batch)
+        Order.objects.filter(pk__in=[order.pk for order in orders]).update(
+            upstream_due_at=now + LEASE
+        )
+    return list(Order.objects.select_related("upstream").filter(pk__in=[o.pk for o in orders]))
+
+
+def _release(order: Order) -> None:
+    try:
+        client = client_for(order.upstream)
+        cancel = client.rent_cancel if order.kind == Offer.Kind.RENTAL else client.cancel
+        result = cancel(order.upstream_ref)
+    except UpstreamError as error:
+        log.warning("order %s: not released yet: %s", order.pk, error)
+        if order.ended_at is None or order.ended_at > timezone.now() - GIVE_UP_AFTER:
+            return
+        result = CancelResult(CancelOutcome.TOO_LATE, signal="no answer within a day")
+    _record(order.pk, result)
+
+
+def _record(order_id: int, result: CancelResult) -> None:
+    if result.outcome == CancelOutcome.HAS_SMS and result.messages:
+        record_sms({order_id: [Arrival(message, in_time=False) for message in result.messages]})
+    with transaction.atomic():
+        order = lock_one(order_id)
+        if order.upstream_side != UpstreamSide.RELEASING:
+            return
+        if result.outcome == CancelOutcome.TOO_EARLY:
+            # No change of state: only when to ask again.
+            order.upstream_due_at = timezone.now() + (result.retry_after or ASK_AGAIN_AFTER)
+            Order.objects.filter(pk=order.pk).update(upstream_due_at=order.upstream_due_at)
+            return
+        if result.outcome in {CancelOutcome.CANCELLED, CancelOutcome.ALREADY_ENDED}:
+            order.released()
+            reason = "The upstream took the number back"
+        else:
+            order.lose()
+            book_cost([order])
+            reason = "The upstream keeps the number's price"
+        if result.signal:
+            reason += f" ({result.signal})"
+        history.save([order], ["upstream_side", "upstream_due_at"], actor=RELEASING, reason=reason)

@@ -1,0 +1,220 @@
+"""The automatic refunds: one verb for each automatic clause of the policy.
+
+Each claims orders that the clause covers, takes them through their transition, moves their prices
+from escrow to their wallets and writes the refunds and the history: a fixed number of statements in
+one transaction, whatever the size of the batch. What another process holds is left to it (SKIP
+LOCKED); what a dead one left behind is simply found again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models import Q
+from django.utils import timezone
+from django_fsm import can_proceed
+
+from orders.locking import claim, lock_one
+from orders.models import REFUNDED, Order, State, UpstreamSide
+from orders.queries import overdue
+from refunds import policy
+from refunds.models import Sweep
+from refunds.policy import Clause
+from smsactivator.common import history
+from smsactivator.common.errors import Refused
+from smsactivator.common.history import Actor
+from wallet import ledger
+from wallet.models import Account, Transfer
+
+BATCH = 5000
+SWEEP = Actor.automatic("refund sweep")
+REASONS = {
+    Clause.NO_SMS_IN_TIME: "No SMS arrived by the deadline",
+    Clause.CANCELLED_BEFORE_SMS: "Cancelled by the customer before any SMS",
+    Clause.NUMBER_BROKEN: "The upstream reported the number broken",
+    Clause.ALLOCATION_FAILED: "No number could be allocated",
+}
+TRANSITIONS: dict[Clause, Callable[..., None]] = {
+    Clause.NO_SMS_IN_TIME: Order.expire,
+    Clause.CANCELLED_BEFORE_SMS: Order.cancel,
+    Clause.NUMBER_BROKEN: Order.break_number,
+    Clause.ALLOCATION_FAILED: Order.fail_allocation,
+}
+
+
+class SmsArrived(Refused):
+    """An SMS has arrived, so the order was delivered and cannot be cancelled."""
+
+    code = "sms_received"
+
+
+class AlreadyEnded(Refused):
+    """The order has ended and its money went back already."""
+
+    code = "already_ended"
+
+
+def refund_expired(limit: int = BATCH) -> int:
+    """Refund orders that got no SMS by their deadline. Returns how many.
+
+    Policy, automatic: "No SMS within the 20-minute SLA — the order auto-cancels and the full price
+    is credited back to the wallet." An order is taken when its upstream was looked at after the
+    deadline, or could not be looked at for a grace period: an SMS that was there in time wins.
+    """
+    for due in overdue():
+        with transaction.atomic():
+            if refunded := _refund(claim(due, limit), Clause.NO_SMS_IN_TIME, SWEEP):
+                return refunded
+    return 0
+
+
+def refund_broken(limit: int = BATCH) -> int:
+    """Refund orders whose numbers their upstream reported broken. Returns how many.
+
+    Policy, automatic: "The allocated number is reported broken / dead by the upstream — full
+    refund."
+    """
+    broken = Order.objects.filter(
+        state__in=[State.AWAITING_SMS, State.ACTIVE], broken_at__isnull=False
+    ).order_by("broken_at")
+    with transaction.atomic():
+        return _refund(claim(broken, limit), Clause.NUMBER_BROKEN, SWEEP)
+
+
+def refund_unallocated(limit: int = BATCH) -> int:
+    """Refund orders that the upstream refused or that were not allocated in time. Returns how many.
+
+    Policy, automatic: "Allocation failure on our side (the order was never actually fulfilled) —
+    full refund."
+    """
+    too_old = Q(placed_at__lt=timezone.now() - settings.ALLOCATION_TIMEOUT)
+    unallocated = Order.objects.filter(
+        too_old | Q(refused_at__isnull=False), state=State.PLACED
+    ).order_by("placed_at")
+    with transaction.atomic():
+        return _refund(claim(unallocated, limit), Clause.ALLOCATION_FAILED, SWEEP)
+
+
+def cancel(order_id: int, *, actor: Actor) -> Order:
+    """Cancel an order for its customer and refund it at once. Cancelling twice is harmless.
+
+    Policy, automatic: "You cancel the order before any SMS arrives — full refund, processed
+    instantly." Locks the order, then the wallet. Raises OrderUnknown; SmsArrived after an SMS,
+    AlreadyEnded after another refund.
+    """
+    with transaction.atomic():
+        order = lock_one(order_id)
+        if order.state == State.CANCELLED:
+            return order
+        if not can_proceed(order.cancel):
+            raise _why_not_cancelled(order)
+        _refund([order], Clause.CANCELLED_BEFORE_SMS, actor)
+        return order
+
+
+def sweep() -> int:
+    """Refund all that is due now, batch by batch. Returns how many orders; records the Sweep."""
+    refunded = 0
+    for refund in (refund_expired, refund_broken, refund_unallocated):
+        while done := refund():
+            refunded += done
+    Sweep.objects.update_or_create(
+        name="refunds", defaults={"finished_at": timezone.now(), "refunded": refunded}
+    )
+    return refunded
+
+
+def _refund(orders: Sequence[Order], clause: Clause, actor: Actor) -> int:
+    """Refund locked orders in full under one clause. Raises TransitionNotAllowed."""
+    if not orders:
+        return 0
+    now = timezone.now()
+    facts = [_facts(order) for order in orders]
+    transition = TRANSITIONS[clause]
+    for order in orders:
+        transition(order, at=now)
+        if order.upstream_side == UpstreamSide.HELD:
+            order.release(due_at=now)
+    transfers = ledger.post(
+        [
+            ledger.Posting(
+                kind=Transfer.Kind.AUTOMATIC_REFUND,
+                debit=Account.ORDER_ESCROW,
+                credit=order.customer_id,
+                amount=order.price,
+                key=f"refund:auto:{order.pk}",
+            )
+            for order in orders
+        ]
+    )
+    for order, transfer_id in zip(orders, transfers, strict=True):
+        order.settlement_id = transfer_id
+    history.save(
+        orders,
+        ["state", "ended_at", "settlement", "upstream_side", "upstream_due_at"],
+        actor=actor,
+        reason=REASONS[clause],
+    )
+    _write_refunds(orders, facts, clause, now)
+    return len(orders)
+
+
+def _write_refunds(
+    orders: Sequence[Order], facts: Sequence[dict[str, Any]], clause: Clause, now: datetime
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO refunds_refund (
+                order_id, transfer_id, amount, facts, clause, policy_version, created_at
+            )
+            SELECT order_id, transfer_id, amount, facts::jsonb, %s, %s, %s
+            FROM unnest(%s::bigint[], %s::bigint[], %s::numeric[], %s::text[])
+                AS refund(order_id, transfer_id, amount, facts)
+            """,
+            [
+                clause,
+                policy.VERSION,
+                now,
+                [order.pk for order in orders],
+                [order.settlement_id for order in orders],
+                [order.price for order in orders],
+                [json.dumps(fact) for fact in facts],
+            ],
+        )
+
+
+def _facts(order: Order) -> dict[str, Any]:
+    """What is known of an order at the moment its refund is decided."""
+    return {
+        "state": order.state,
+        "price": str(order.price),
+        "placed_at": _iso(order.placed_at),
+        "allocated_at": _iso(order.allocated_at),
+        "deadline": _iso(order.deadline),
+        "first_sms_at": _iso(order.first_sms_at),
+        "refusal_code": order.refusal_code,
+        "broken_at": _iso(order.broken_at),
+        "broken_signal": order.broken_signal,
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat() if moment else None
+
+
+def _why_not_cancelled(order: Order) -> Refused:
+    if order.state in REFUNDED:
+        return AlreadyEnded(
+            f"Order {order.pk} ended as {State(order.state).label.lower()} and its price went back "
+            "to the wallet already."
+        )
+    return SmsArrived(
+        f"Order {order.pk} received an SMS, so it was delivered and can no longer be cancelled. "
+        "If the SMS did not serve its purpose, write to support."
+    )

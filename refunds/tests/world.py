@@ -1,0 +1,121 @@
+"""A small world for tests, built through the product's own verbs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from itertools import count
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from orders import placing
+from orders.allocation import hand_out
+from orders.models import Offer, Order, Upstream
+from orders.upstreams.base import Number
+from smsactivator.auditing import CHECKS
+from smsactivator.common import history
+from smsactivator.common.history import Actor
+from wallet import customers, deposits
+from wallet.audit import audit
+from wallet.models import Customer, Storefront
+
+TESTER = Actor("tester")
+_numbers = count(1)
+
+
+def storefront(name: str = "Shop") -> Storefront:
+    return Storefront.objects.get_or_create(name=name)[0]
+
+
+def upstream(code: str = "sim", base_url: str = "http://127.0.0.1:9") -> Upstream:
+    return Upstream.objects.get_or_create(code=code, defaults={"name": code, "base_url": base_url})[
+        0
+    ]
+
+
+def offer(price: str = "0.5000", *, kind: str = Offer.Kind.ACTIVATION, **fields: Any) -> Offer:
+    number = next(_numbers)
+    return Offer.objects.create(
+        **{
+            "upstream": fields.pop("upstream", None) or upstream(),
+            "service": "tg",
+            "country": str(number % 100_000),
+            "title": f"Telegram {number}",
+            "kind": kind,
+            "rental_hours": 4 if kind == Offer.Kind.RENTAL else None,
+            "price": Decimal(price),
+            **fields,
+        }
+    )
+
+
+def customer(balance: str = "10.0000", *, shop: Storefront | None = None) -> Customer:
+    name = f"customer-{next(_numbers)}"
+    made, _ = customers.create_or_update((shop or storefront()).pk, name, actor=TESTER)
+    if Decimal(balance):
+        deposits.deposit(made, amount=Decimal(balance), reference=f"tx-{name}")
+    return made
+
+
+def place(of: Customer | None = None, what: Offer | None = None) -> Order:
+    order, created = placing.place(
+        of or customer(),
+        offer_id=(what or offer()).pk,
+        idempotency_key=f"key-{next(_numbers)}",
+        actor=TESTER,
+    )
+    assert created
+    return order
+
+
+def buying(order: Order) -> Order:
+    """As if the purchase were on its way."""
+    order.start_buying(at=timezone.now())
+    _save(order, ["upstream_side", "allocation_started_at"])
+    return order
+
+
+def allocated(order: Order | None = None, *, ref: str = "", cost: str = "0.2000") -> Order:
+    """An order with a number: awaiting its SMS, or an active rental."""
+    order = buying(order or place())
+    ref = ref or f"ref-{next(_numbers)}"
+    with transaction.atomic():
+        hand_out(order, Number(ref, "+79001234567", Decimal(cost)), actor=TESTER, reason="Test")
+    return Order.objects.get(pk=order.pk)
+
+
+def looked_at(which: Upstream | None = None) -> None:
+    """As if the upstream were looked at now, and nothing found."""
+    Upstream.objects.filter(pk=(which or upstream()).pk).update(looked_at=timezone.now())
+
+
+def overdue_orders(number: int, **fields: Any) -> list[Order]:
+    """Orders whose deadline has passed and whose upstream was looked at since."""
+    orders = [allocated(**fields) for _ in range(number)]
+    Order.objects.filter(pk__in=[order.pk for order in orders]).update(
+        deadline=timezone.now() - timedelta(seconds=1)
+    )
+    looked_at()
+    return list(Order.objects.filter(pk__in=[order.pk for order in orders]).order_by("pk"))
+
+
+def balance(of: Customer) -> Decimal:
+    of.wallet.refresh_from_db()
+    return of.wallet.balance
+
+
+def assert_books_agree() -> dict[str, str]:
+    """Every check of the audit passes; returns escrow and open orders."""
+    run = audit(CHECKS)
+    assert run.passed, [check for check in run.checks if check["count"]]
+    figures: dict[str, str] = {}
+    for check in run.checks:
+        figures |= check["figures"]
+    return figures
+
+
+def _save(order: Order, fields: list[str]) -> None:
+    with transaction.atomic():
+        history.save([order], fields, actor=TESTER, reason="Test")

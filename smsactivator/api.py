@@ -1,0 +1,99 @@
+"""The storefront API: the floors' parts under one address, and its errors as problem+json."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.core.exceptions import RequestDataTooBig
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from ninja import NinjaAPI
+from ninja.errors import AuthenticationError, HttpError, ValidationError
+
+from orders.api import router as orders
+from refunds.api import router as refunds
+from smsactivator.common.api import problem
+from smsactivator.common.errors import Refused
+from wallet.api import StorefrontKey
+from wallet.api import router as customers
+
+PREFIX = "/api/v1/"
+
+api = NinjaAPI(
+    title="smsactivator storefront API",
+    version="1",
+    description=(
+        "Customers hold a wallet in USD, order a number, and get an SMS or their money back. "
+        "Amounts are text with up to four decimal places. Errors are application/problem+json."
+    ),
+    auth=StorefrontKey(),
+    urls_namespace="storefront",
+)
+api.add_router("", customers)
+api.add_router("", orders)
+api.add_router("", refunds)
+
+
+@api.exception_handler(Refused)
+def refused(request: HttpRequest, error: Refused) -> HttpResponse:
+    return problem(error.status, error.code, error.message)
+
+
+@api.exception_handler(ValidationError)
+def invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    errors = [
+        {"where": ".".join(str(part) for part in found["loc"]), "what": str(found["msg"])}
+        for found in error.errors
+    ]
+    detail = "; ".join(f"{found['where']}: {found['what']}" for found in errors)
+    return problem(422, "invalid", detail, errors=errors)
+
+
+@api.exception_handler(AuthenticationError)
+def unauthenticated(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
+    response = problem(
+        401, "unauthenticated", "Send a live storefront key: Authorization: Bearer <key>."
+    )
+    response["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+@api.exception_handler(HttpError)
+def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+    return problem(error.status_code, "bad_request", str(error))
+
+
+@api.exception_handler(RequestDataTooBig)
+def too_big(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
+    return problem(413, "too_big", "The body is larger than this API takes.")
+
+
+class ProblemsOnly:
+    """Middleware: every error under /api/ is a problem, also those that Django answers itself."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = self.get_response(request)
+        if (
+            not request.path.startswith("/api/")
+            or response.status_code < 400
+            or response.headers.get("Content-Type", "").startswith("application/problem+json")
+        ):
+            return response
+        answer = problem(response.status_code, "error", _details(response.status_code))
+        for name in ("Allow", "WWW-Authenticate"):
+            if name in response.headers:
+                answer[name] = response.headers[name]
+        return answer
+
+
+def _details(status: int) -> str:
+    details: dict[int, Any] = {
+        404: f"There is nothing here: {PREFIX}docs lists what there is.",
+        405: "This address does not take this method: see the Allow header.",
+        413: "The body is larger than this API takes.",
+        500: "Something went wrong on our side; nothing is known to have changed. Try again.",
+    }
+    return str(details.get(status, "The request was refused."))

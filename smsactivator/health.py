@@ -1,0 +1,72 @@
+"""/healthz: whether money is being given back in time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import redis
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.http import HttpRequest, JsonResponse
+from django.utils import timezone
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from orders.queries import oldest_overdue
+from refunds.models import Sweep
+
+
+@never_cache
+@require_safe
+def healthz(request: HttpRequest) -> JsonResponse:
+    """200 when all is well, else 503; ``problems`` says why. Ages are in seconds."""
+    report = check()
+    return JsonResponse(report, status=503 if report["problems"] else 200)
+
+
+def check() -> dict[str, Any]:
+    """The state of the database, the broker, the sweep and the oldest overdue order.
+
+    A sweep or an overdue order older than HEALTH_STALE_SECONDS is a problem.
+    """
+    problems: list[str] = []
+    sweep_age = overdue_age = None
+    stale = settings.HEALTH_STALE.total_seconds()
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        sweep_age = _age(
+            Sweep.objects.filter(name="refunds").values_list("finished_at", flat=True).first()
+        )
+        overdue_age = _age(oldest_overdue())
+        if sweep_age is None:
+            problems.append("No sweep has ever run: are the Celery worker and beat running?")
+        elif sweep_age > stale:
+            problems.append(f"The last sweep ran {sweep_age:.0f} s ago.")
+        if overdue_age is not None and overdue_age > stale:
+            problems.append(f"An order has waited {overdue_age:.0f} s for its refund.")
+    except DatabaseError:
+        problems.append("The database does not answer.")
+    if not _broker_answers():
+        problems.append("The broker does not answer.")
+    return {
+        "status": "bad" if problems else "ok",
+        "problems": problems,
+        "last_sweep_age": sweep_age,
+        "oldest_overdue_age": overdue_age,
+    }
+
+
+def _age(moment: datetime | None) -> float | None:
+    return round((timezone.now() - moment).total_seconds(), 1) if moment else None
+
+
+def _broker_answers() -> bool:
+    broker = redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=2, socket_timeout=2)
+    try:
+        return bool(broker.ping())
+    except redis.RedisError:
+        return False
+    finally:
+        broker.close()
