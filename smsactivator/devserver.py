@@ -55,7 +55,7 @@ class CannotRunError(Exception):
     """The copy cannot start or go on; the message is for the person at the terminal."""
 
 
-class StopRequested(Exception):  # noqa: N818 - a request, not an error
+class StopRequested(Exception):
     """Someone asked this process to stop."""
 
 
