@@ -23,9 +23,8 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in 
 
 
 @pytest.fixture
-def data_dir(tmp_path):
-    tmp_path.chmod(0o711)
-    return tmp_path / "data"
+def data_dir(server_home):
+    return server_home / "data"
 
 
 class Launches:
