@@ -22,16 +22,16 @@ CREATE FUNCTION ledger_apply_transfers() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     wrong bigint;
 BEGIN
-    SELECT new.id INTO wrong
-    FROM posted AS new
+    SELECT line.id INTO wrong
+    FROM posted AS line
     LEFT JOIN wallet_transfer AS previous
-        ON previous.wallet_id = new.wallet_id
-        AND previous.wallet_version = new.wallet_version - 1
-    WHERE new.wallet_id IS NOT NULL
+        ON previous.wallet_id = line.wallet_id
+        AND previous.wallet_version = line.wallet_version - 1
+    WHERE line.wallet_id IS NOT NULL
         AND (
-            new.balance_after <> coalesce(previous.balance_after, 0)
-                + CASE WHEN new.credit_account = new.wallet_id THEN new.amount ELSE -new.amount END
-            OR (previous.id IS NULL AND new.wallet_version <> 1)
+            line.balance_after <> coalesce(previous.balance_after, 0)
+                + CASE WHEN line.credit_account = line.wallet_id THEN line.amount ELSE -line.amount END
+            OR (previous.id IS NULL AND line.wallet_version <> 1)
         )
     LIMIT 1;
     IF FOUND THEN
