@@ -9,13 +9,14 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.contrib.admin import SimpleListFilter, display
+from django.db import models
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
-from unfold.widgets import UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminTextInputWidget, UnfoldAdminURLInputWidget
 
 from orders import catalogue, figures, privacy, search
 from orders.models import DELIVERED, OPEN, REFUNDED, Offer, Order, Sms, State, Upstream
@@ -445,6 +446,9 @@ class OfferAdmin(CatalogueAdmin):
 class UpstreamAdmin(CatalogueAdmin):
     """The wholesalers."""
 
+    formfield_overrides = {
+        models.URLField: {"assume_scheme": "https", "widget": UnfoldAdminURLInputWidget}
+    }
     list_display = ("name", "code", "base_url", "looked", "trouble")
     fieldsets = ((None, {"fields": ("code", "name", "base_url", "reason")}),)
 

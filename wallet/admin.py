@@ -502,9 +502,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
                 request.user, form.cleaned_data["storefront"], name=form.cleaned_data["name"]
             )
             context["title"] = "API key issued"
-        response = TemplateResponse(request, "wallet/issue_key.html", context)
-        response["Cache-Control"] = "no-store"
-        return response
+        return TemplateResponse(request, "wallet/issue_key.html", context)
 
     def revoke_view(self, request: HttpRequest, key_id: int) -> HttpResponse:
         """Ask whether to revoke a key (GET), and revoke it (POST)."""

@@ -21,14 +21,13 @@ from wallet import customers, deposits, ledger
 from wallet.models import Account, Customer, Storefront, Transfer
 
 ACTOR = Actor.automatic("test")
-PASSWORD = "correct-horse-battery-staple"
 _numbers = count(1)
 
 
 def person(role: str = "", *, name: str = "") -> User:
     """One of our people in a role; an administrator without one."""
     name = name or role.lower().replace(" ", ".") or "admin"
-    user = User.objects.create_user(name, password=PASSWORD, is_staff=True, is_superuser=not role)
+    user = User.objects.create_user(name, is_staff=True, is_superuser=not role)
     if role:
         user.groups.add(Group.objects.get(name=role))
     return user
