@@ -181,7 +181,7 @@ class OrderAdmin(ReadOnlyAdmin):
     def placed(self, order: Order) -> SafeString:
         return moment(order.placed_at)
 
-    @display(description="Deadline (UTC)")
+    @display(description="Deadline")
     def due(self, order: Order) -> SafeString:
         return moment(order.deadline, after=order.placed_at)
 
@@ -327,7 +327,7 @@ class SmsAdmin(ReadOnlyAdmin):
         term = search_term.strip()
         if term:
             orders = search.found(Order.objects.all(), term, named_customers(term))
-            queryset = queryset.filter(order__in=orders.order_by().values("pk"))
+            queryset = queryset.filter(order_id__in=search.newest(orders))
         return queryset, False
 
     @display(description="Received (UTC)")

@@ -8,21 +8,21 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin import display
-from django.db.models import QuerySet
+from django.contrib.admin import SimpleListFilter, display
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.dateparse import parse_datetime
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 
+from orders import search
 from orders.admin import order_link
-from orders.models import Order
-from orders.search import found
+from orders.models import REFUNDED, Order
 from refunds import queries
 from refunds.models import Refund, Sweep
 from refunds.policy import TEXT, Clause
 from smsactivator.common.admin import Facts, ReadOnlyAdmin, TimeRangeFilter
-from smsactivator.common.display import NOTHING, duration, moment, money, mono
+from smsactivator.common.display import NOTHING, duration, moment, money, mono, number
 from smsactivator.common.links import Link, admin_url, anchor, source_for
 from wallet.admin import customer_link, named_customers, whole_number
 
@@ -60,12 +60,30 @@ def refunds_of_customers(pks: Sequence[int]) -> Mapping[int, Iterable[Link]]:
         pk: [
             Link(
                 "Refunds",
-                admin_url("refunds_refund_changelist", order__customer=pk),
+                admin_url("refunds_refund_changelist", customer=pk),
                 "refunds.view_refund",
             )
         ]
         for pk in pks
     }
+
+
+class CustomerFilter(SimpleListFilter):
+    """The refunds of one customer's newest orders; the customer's page leads here."""
+
+    title = "customer"
+    parameter_name = "customer"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        chosen = self.value()
+        return [(chosen, f"Customer {chosen}")] if chosen else []
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Refund]) -> QuerySet[Refund]:
+        pk = whole_number(self.value() or "")
+        if pk is None:
+            return queryset
+        orders = Order.objects.filter(customer=pk, state__in=REFUNDED)
+        return queryset.filter(order_id__in=search.newest(orders))
 
 
 @admin.register(Refund)
@@ -85,6 +103,7 @@ class RefundAdmin(ReadOnlyAdmin):
         "policy_version",
     )
     list_filter = (
+        CustomerFilter,
         ("clause", ChoicesDropdownFilter),
         ("order__upstream", RelatedDropdownFilter),
         ("created_at", TimeRangeFilter),
@@ -92,20 +111,16 @@ class RefundAdmin(ReadOnlyAdmin):
     search_fields = ("pk", "order__pk")
     search_help_text = "Refund or order, phone number, customer's id or email"
 
-    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        return lookup == "order__customer" or super().lookup_allowed(lookup, value, request)
-
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         term = search_term.strip()
         if term:
-            orders = found(Order.objects.all(), term, named_customers(term))
-            ways = Refund.objects.filter(order__in=orders.order_by().values("pk"))
-            pks = ways.order_by().values("pk")
-            if (number := whole_number(term)) is not None:
-                pks = pks.union(Refund.objects.filter(pk=number).order_by().values("pk"))
-            queryset = queryset.filter(pk__in=pks)
+            orders = search.found(Order.objects.all(), term, named_customers(term))
+            ways = Q(order_id__in=search.newest(orders))
+            if (pk := whole_number(term)) is not None:
+                ways |= Q(pk=pk)
+            queryset = queryset.filter(ways)
         return queryset, False
 
     @display(description="Refunded (UTC)")
@@ -222,8 +237,8 @@ class SweepAdmin(ReadOnlyAdmin):
         return duration(queries.age(sweep))
 
     @display(description="Refunded by the last run")
-    def refunded_count(self, sweep: Sweep) -> str:
-        return f"{sweep.refunded:,}"
+    def refunded_count(self, sweep: Sweep) -> SafeString:
+        return number(sweep.refunded)
 
     def title_of(self, obj: Sweep) -> str:
         return f"Sweep {obj.name}"

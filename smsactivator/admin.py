@@ -6,6 +6,8 @@ from __future__ import annotations
 import django.contrib.auth.admin as auth_admin
 from django.contrib import admin
 from django.contrib.auth.models import Group, User
+from django.db.models import Model
+from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
@@ -24,6 +26,10 @@ class UserAdmin(auth_admin.UserAdmin, ModelAdmin):  # type: ignore[type-arg]
     list_filter = ("is_active", "is_superuser", "groups")
     filter_horizontal = ()
     autocomplete_fields = ("groups",)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Never: the history names them. Who leaves is made inactive."""
+        return False
 
 
 @admin.register(Group)

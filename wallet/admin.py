@@ -30,6 +30,7 @@ from smsactivator.common.display import (
     moment,
     money,
     mono,
+    number,
 )
 from smsactivator.common.links import Link, admin_url, anchor, collect, joined, source_for
 from wallet import keys, queries
@@ -45,13 +46,13 @@ from wallet.models import (
     Wallet,
 )
 
-LARGEST_ID = 2**63 - 1
+LONGEST_ID = 18  # digits that every primary key can have
 
 
 def whole_number(term: str) -> int | None:
     """A search term as a primary key, if it can be one."""
     digits = term.removeprefix("#")
-    if digits.isascii() and digits.isdigit() and int(digits) <= LARGEST_ID:
+    if digits.isascii() and digits.isdigit() and len(digits) <= LONGEST_ID:
         return int(digits)
     return None
 
@@ -210,8 +211,8 @@ class WalletAdmin(ReadOnlyAdmin):
         return money(wallet.balance)
 
     @display(description="Lines")
-    def lines(self, wallet: Wallet) -> str:
-        return f"{wallet.version:,}"
+    def lines(self, wallet: Wallet) -> SafeString:
+        return number(wallet.version)
 
     def title_of(self, obj: Wallet) -> str:
         return f"Statement of wallet {obj.pk}"
@@ -573,10 +574,10 @@ class AuditRunAdmin(ReadOnlyAdmin):
             rows=[
                 (
                     check["name"],
-                    badge(f"{len(check['differences'])} differences", BAD)
+                    badge(f"Differs: {len(check['differences']):,}", BAD)
                     if check.get("differences")
                     else badge("Agrees", GOOD),
-                    f"{check.get('rows', 0):,}",
+                    number(check.get("rows", 0)),
                     ", ".join(
                         f"{name.replace('_', ' ')} {value}"
                         for name, value in check.get("figures", {}).items()

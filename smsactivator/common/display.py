@@ -27,6 +27,11 @@ def money(value: Decimal | None) -> SafeString:
     return format_html('<span class="money">{}</span>', amount(value))
 
 
+def number(value: int) -> SafeString:
+    """A count, aligned to the right."""
+    return format_html('<span class="money">{}</span>', f"{value:,}")
+
+
 def moment(value: datetime | None, *, after: datetime | None = None) -> SafeString:
     """A moment in UTC, to the second; the title says how long ago it was or until it will be.
 
