@@ -18,7 +18,7 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.widgets import UnfoldAdminTextInputWidget, UnfoldAdminURLInputWidget
 
-from orders import catalogue, figures, privacy, search
+from orders import catalogue, privacy, queries, search
 from orders.models import DELIVERED, OPEN, REFUNDED, Offer, Order, Sms, State, Upstream
 from orders.models import UpstreamSide as Side
 from smsactivator.common.admin import BoundedAdmin, Facts, ReadOnlyAdmin, Table, TimeRangeFilter
@@ -98,7 +98,7 @@ class OverdueFilter(SimpleListFilter):
         return [("yes", "Overdue now")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Order]) -> QuerySet[Order]:
-        return figures.overdue(queryset) if self.value() == "yes" else queryset
+        return queries.overdue(queryset) if self.value() == "yes" else queryset
 
 
 def messages_table(messages: Iterable[Sms], *, readable: bool) -> Table:

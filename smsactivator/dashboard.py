@@ -18,7 +18,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils import timezone
 
-from orders import figures as orders
+from orders import queries as orders
 from refunds import queries as refunds
 from smsactivator.common.display import ago, amount, duration
 from smsactivator.common.links import admin_url

@@ -12,7 +12,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from orders import figures, privacy, search
+from orders import privacy, search
+from orders import queries as order_queries
 from orders.models import Offer, State
 from refunds.policy import TEXT, Clause
 from smsactivator.common import admin as common_admin
@@ -488,7 +489,7 @@ def test_the_front_page_s_figures_are_exact() -> None:
     context = client.get("/admin/").context
 
     assert context["overdue"]["count"] == 1
-    assert figures.overdue_orders() == figures.Overdue(1, overdue.deadline)
+    assert order_queries.overdue_orders() == order_queries.Overdue(1, overdue.deadline)
     assert context["open_orders"] == {"count": 3, "price": "4.5000"}
     assert [(r["label"], r["hour"], r["day_amount"]) for r in context["flows"]] == [
         ("Placed", 7, "10.5000"),
@@ -531,7 +532,7 @@ def test_an_order_is_overdue_when_its_upstream_was_looked_at_or_its_grace_is_ove
     order = world.place(world.customer())
     world.await_sms(order, deadline=now + timedelta(seconds=deadline))
 
-    assert figures.overdue_orders().count == overdue
+    assert order_queries.overdue_orders().count == overdue
 
 
 @pytest.mark.parametrize("role", ["", "Support agent", "Senior agent", "Finance"])
