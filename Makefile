@@ -19,7 +19,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 # For tools that load the settings and connect to nothing.
 NOWHERE := SMSACTIVATOR_ENV=development DATABASE_URL=postgresql:///nowhere REDIS_URL=redis://nowhere
 
-.PHONY: help install run manage test lint format lock clean
+.PHONY: help install run manage test lint bench format lock clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -51,6 +51,9 @@ lint: $(INSTALLED) ## style, types and the floors' imports
 format: $(INSTALLED) ## bring the code into its style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(INSTALLED) ## how fast overdue orders are refunded, beside two other ways (ARGS= passes words on)
+	$(BIN)/python -m smsactivator.bench $(filter-out help,$(ARGS))
 
 lock: $(INSTALLED) ## compile the locked sets anew from pyproject.toml
 	$(COMPILE) --output-file requirements.txt

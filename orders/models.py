@@ -134,7 +134,10 @@ class Order(FSMModelMixin, models.Model):
     customer = models.ForeignKey(
         Customer, on_delete=models.PROTECT, related_name="orders", db_index=False
     )
-    offer = models.ForeignKey(Offer, on_delete=models.PROTECT, related_name="orders")
+    # Without an index: an offer with orders is switched off, and never deleted.
+    offer = models.ForeignKey(
+        Offer, on_delete=models.PROTECT, related_name="orders", db_index=False
+    )
     # As they were when the order was placed; the offer may change.
     upstream = models.ForeignKey(
         Upstream, on_delete=models.PROTECT, related_name="orders", db_index=False

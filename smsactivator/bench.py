@@ -254,7 +254,6 @@ class Bench:
 
         from orders.models import Order, State
         from refunds import policy
-        from refunds.automatic import _facts
         from refunds.models import Refund
         from wallet.models import Account, Transfer, Wallet
 
@@ -266,7 +265,17 @@ class Bench:
                 if order.state != State.AWAITING_SMS:
                     continue
                 wallet = Wallet.objects.select_for_update().get(pk=order.customer_id)
-                facts = _facts(order)
+                facts = {
+                    "state": order.state,
+                    "price": str(order.price),
+                    "placed_at": order.placed_at.isoformat(),
+                    "allocated_at": order.allocated_at and order.allocated_at.isoformat(),
+                    "deadline": order.deadline and order.deadline.isoformat(),
+                    "first_sms_at": None,
+                    "refusal_code": order.refusal_code,
+                    "broken_at": None,
+                    "broken_signal": order.broken_signal,
+                }
                 now = timezone.now()
                 transfer = Transfer.objects.create(
                     kind=Transfer.Kind.AUTOMATIC_REFUND,

@@ -91,7 +91,7 @@ class Migration(migrations.Migration):
                 ('upstream_due_at', models.DateTimeField(help_text='When to speak with the upstream about this number again.', null=True)),
                 ('allocation_started_at', models.DateTimeField(null=True)),
                 ('customer', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='orders', to='wallet.customer')),
-                ('offer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='orders', to='orders.offer')),
+                ('offer', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='orders', to='orders.offer')),
                 ('purchase', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='purchased_order', to='wallet.transfer')),
                 ('settlement', models.OneToOneField(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='settled_order', to='wallet.transfer')),
                 ('upstream', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='orders', to='orders.upstream')),
