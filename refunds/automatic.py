@@ -206,7 +206,7 @@ def _write_refunds(
                 policy.VERSION,
                 now,
                 [order.pk for order in orders],
-                states_before,
+                list(states_before),
             ],
         )
 
