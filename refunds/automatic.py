@@ -8,14 +8,15 @@ LOCKED); what a dead one left behind is simply found again.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
-from django_fsm import can_proceed
+from django_fsm import TransitionNotAllowed, can_proceed
 
 from orders.locking import claim, lock_one
 from orders.models import REFUNDED, Order, State, UpstreamSide
@@ -28,6 +29,8 @@ from smsactivator.common.errors import Refused
 from smsactivator.common.history import Actor
 from wallet import ledger
 from wallet.models import Account, Transfer
+
+log = logging.getLogger(__name__)
 
 # Large enough that statements cost little, small enough that no wallet is locked for long.
 BATCH = 10_000
@@ -44,6 +47,10 @@ TRANSITIONS: dict[Clause, Callable[..., None]] = {
     Clause.NUMBER_BROKEN: Order.break_number,
     Clause.ALLOCATION_FAILED: Order.fail_allocation,
 }
+
+
+# What the ledger, the database and the state machine say of an order whose data are wrong.
+CONTRADICTIONS = (Refused, IntegrityError, TransitionNotAllowed)
 
 
 class SmsArrived(Refused):
@@ -67,9 +74,8 @@ def refund_expired(limit: int = BATCH) -> int:
     """
     for condition in overdue_by_upstream():
         due = _orders("deadline").filter(condition).order_by("deadline")
-        with transaction.atomic():
-            if refunded := _refund(claim(due, limit), Clause.NO_SMS_IN_TIME, SWEEP):
-                return refunded
+        if refunded := _refund_due(due, Clause.NO_SMS_IN_TIME, limit):
+            return refunded
     return 0
 
 
@@ -84,8 +90,7 @@ def refund_broken(limit: int = BATCH) -> int:
         .filter(state__in=[State.AWAITING_SMS, State.ACTIVE], broken_at__isnull=False)
         .order_by("broken_at")
     )
-    with transaction.atomic():
-        return _refund(claim(broken, limit), Clause.NUMBER_BROKEN, SWEEP)
+    return _refund_due(broken, Clause.NUMBER_BROKEN, limit)
 
 
 def refund_unallocated(limit: int = BATCH) -> int:
@@ -100,8 +105,7 @@ def refund_unallocated(limit: int = BATCH) -> int:
         .filter(too_old | Q(refused_at__isnull=False), state=State.PLACED)
         .order_by("placed_at")
     )
-    with transaction.atomic():
-        return _refund(claim(unallocated, limit), Clause.ALLOCATION_FAILED, SWEEP)
+    return _refund_due(unallocated, Clause.ALLOCATION_FAILED, limit)
 
 
 def cancel(order_id: int, *, actor: Actor) -> Order:
@@ -137,6 +141,36 @@ def _orders(*guarded_by: str) -> QuerySet[Order]:
     """Orders with what their refund reads of them: a batch is large, and a row is wide."""
     return Order.objects.only(
         "customer", "price", "state", "first_sms_at", "upstream_side", *guarded_by
+    )
+
+
+def _refund_due(due: QuerySet[Order], clause: Clause, limit: int) -> int:
+    """Refund up to ``limit`` of the orders in one transaction. Returns how many.
+
+    An order whose data contradict themselves must not keep the others from their money: when the
+    batch is refused it is taken apart, and the order alone is left behind and logged at error. It
+    then stays overdue, which /healthz reports.
+    """
+    try:
+        with transaction.atomic():
+            return _refund(claim(due, limit), clause, SWEEP)
+    except CONTRADICTIONS:
+        log.exception("a batch of refunds was refused; it is taken apart (%s)", clause)
+    return _refund_apart(due, list(due.values_list("pk", flat=True)[:limit]), clause)
+
+
+def _refund_apart(due: QuerySet[Order], order_ids: Sequence[int], clause: Clause) -> int:
+    """Refund the orders in halves, and halves of halves, until what is refused stands alone."""
+    try:
+        with transaction.atomic():
+            return _refund(claim(due.filter(pk__in=order_ids), len(order_ids)), clause, SWEEP)
+    except CONTRADICTIONS as error:
+        if len(order_ids) == 1:
+            log.error("order %s cannot be refunded: %s", order_ids[0], error)  # noqa: TRY400
+            return 0
+    middle = len(order_ids) // 2
+    return _refund_apart(due, order_ids[:middle], clause) + _refund_apart(
+        due, order_ids[middle:], clause
     )
 
 

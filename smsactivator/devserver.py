@@ -45,6 +45,7 @@ from smsactivator.embedded import (
 PROJECT = Path(__file__).resolve().parent.parent
 DATABASE = "smsactivator"
 DEMO_SLA_SECONDS = "60"
+DEMO_AUDIT_SECONDS = "30"
 DEMO_UPSTREAM_KEY = "demo-upstream-key"
 SEED = "20260507"  # what the simulated upstream draws its luck from
 START_SECONDS = 60
@@ -85,6 +86,7 @@ class Launcher:
             "PYTHONUNBUFFERED": "1",
         }
         self.environment.setdefault("ORDER_SLA_SECONDS", DEMO_SLA_SECONDS)
+        self.environment.setdefault("AUDIT_SECONDS", DEMO_AUDIT_SECONDS)
         self.environment.setdefault("UPSTREAM_KEY_DEMO", DEMO_UPSTREAM_KEY)
 
     @property

@@ -13,13 +13,15 @@ from django_fsm import TransitionNotAllowed
 
 from orders.delivery import Arrival, finish_delivered, record_sms
 from orders.models import Offer, Order, Sms, State, Upstream, UpstreamSide
+from orders.queries import oldest_overdue
 from orders.upstreams.base import Message
 from refunds import automatic
 from refunds.automatic import AlreadyEnded, SmsArrived
 from refunds.models import Refund, Sweep
 from refunds.policy import Clause
 from refunds.tests import world
-from wallet.models import Transfer
+from wallet import ledger
+from wallet.models import Account, Transfer
 
 pytestmark = pytest.mark.django_db
 
@@ -333,6 +335,31 @@ def test_a_batch_of_any_size_takes_the_same_number_of_statements(django_assert_n
     world.overdue_orders(60)
     with django_assert_num_queries(9):
         assert automatic.refund_expired() == 60
+
+
+def test_an_order_that_contradicts_itself_keeps_no_other_from_its_refund(caplog):
+    orders = world.overdue_orders(9)
+    wrong = orders[4]
+    # As if a program of long ago had used its key for something else.
+    ledger.post(
+        [
+            ledger.Posting(
+                kind=Transfer.Kind.UPSTREAM_COST,
+                debit=Account.UPSTREAM_COST,
+                credit=Account.UPSTREAM_PREPAID,
+                amount=Decimal("0.0100"),
+                key=f"refund:auto:{wrong.pk}",
+            )
+        ]
+    )
+
+    assert automatic.sweep() == 8
+
+    left = Order.objects.get(state=State.AWAITING_SMS)
+    assert left.pk == wrong.pk
+    assert f"order {wrong.pk} cannot be refunded" in caplog.text
+    assert automatic.sweep() == 0
+    assert oldest_overdue() == left.deadline
 
 
 def test_a_limit_takes_the_oldest_deadlines_first():

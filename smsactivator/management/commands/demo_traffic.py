@@ -104,7 +104,9 @@ class Traffic:
             if not self.offers:
                 return
         customer = self.random.choice(self.customers)
-        offer = self.random.choice(self.offers)
+        # Rentals last for hours: few of them, so that they do not pile up.
+        weights = [0.1 if offer["kind"] == "rental" else 1.0 for offer in self.offers]
+        [offer] = self.random.choices(self.offers, weights)
         price = Decimal(offer["price"])
         if not self._is_known(customer) or not self._can_pay(customer, price):
             return
