@@ -55,7 +55,7 @@ class Offer(models.Model):
             models.CheckConstraint(condition=Q(price__gt=0), name="offer_price_positive"),
             models.CheckConstraint(
                 condition=Q(kind="activation", rental_hours__isnull=True)
-                | Q(kind="rental", rental_hours__range=(2, 1344)),
+                | Q(kind="rental", rental_hours__isnull=False, rental_hours__range=(2, 1344)),
                 name="offer_rental_hours_fit_its_kind",
             ),
             models.UniqueConstraint(

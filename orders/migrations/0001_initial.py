@@ -281,7 +281,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='offer',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('kind', 'activation'), ('rental_hours__isnull', True)), models.Q(('kind', 'rental'), ('rental_hours__range', (2, 1344))), _connector='OR'), name='offer_rental_hours_fit_its_kind'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('kind', 'activation'), ('rental_hours__isnull', True)), models.Q(('kind', 'rental'), ('rental_hours__isnull', False), ('rental_hours__range', (2, 1344))), _connector='OR'), name='offer_rental_hours_fit_its_kind'),
         ),
         migrations.AddConstraint(
             model_name='offer',

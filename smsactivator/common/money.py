@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 MAX_DIGITS = 19
 DECIMAL_PLACES = 4
@@ -13,12 +14,16 @@ SMALLEST = Decimal("0.0001")
 
 
 class MoneyField(models.DecimalField):  # type: ignore[type-arg]
-    """NUMERIC(19, 4), USD."""
+    """NUMERIC(19, 4), USD. The database refuses NaN in every column of this type."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["max_digits"] = MAX_DIGITS
         kwargs["decimal_places"] = DECIMAL_PLACES
         super().__init__(*args, **kwargs)
+
+    def db_check(self, connection: BaseDatabaseWrapper) -> str:
+        # To PostgreSQL NaN is a NUMERIC greater than every number, so it passes any "> 0".
+        return f"{connection.ops.quote_name(self.column)} <> 'NaN'"
 
 
 def usd(value: str | int | Decimal) -> Decimal:
