@@ -11,6 +11,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 MAX_DIGITS = 19
 DECIMAL_PLACES = 4
 SMALLEST = Decimal("0.0001")
+LARGEST = Decimal("999999999999999.9999")
 
 
 class MoneyField(models.DecimalField):  # type: ignore[type-arg]
@@ -27,8 +28,10 @@ class MoneyField(models.DecimalField):  # type: ignore[type-arg]
 
 
 def usd(value: str | int | Decimal) -> Decimal:
-    """The amount with exactly four places. Raises ValueError for what four places cannot hold."""
+    """The amount with exactly four places. Raises ValueError for what a MoneyField cannot hold."""
     amount = Decimal(value)
+    if not amount.is_finite() or abs(amount) > LARGEST:
+        raise ValueError(f"{value} is not an amount of money")
     exact = amount.quantize(SMALLEST)
     if exact != amount:
         raise ValueError(f"{value} has more than {DECIMAL_PLACES} decimal places")

@@ -8,9 +8,9 @@ import pytest
 from django.db import Error, connection, transaction
 from django.utils import timezone
 
-from smsactivator.common.history import Actor
-from wallet import customers, deposits, ledger
-from wallet.models import Account, Customer, Deposit, Storefront, Transfer, Wallet
+from wallet import deposits
+from wallet.models import Customer, Deposit, Storefront, Transfer
+from wallet.tests import world
 from wallet.tests.attack import (
     CHECK,
     FOREIGN_KEY,
@@ -30,19 +30,12 @@ COLUMNS = (
 )
 
 
-def new_customer(name: str, shop: str = "Shop") -> Customer:
-    storefront, _ = Storefront.objects.get_or_create(name=shop)
-    return customers.create_or_update(storefront.pk, name, actor=Actor("tester"))[0]
-
-
 @pytest.fixture
 def ada() -> Customer:
     """A customer with two transfers: 10 USD in at version 1, 4 USD out at version 2."""
-    customer = new_customer("ada")
+    customer = world.customer()
     deposits.deposit(customer, amount=Decimal(10), reference="tx-1")
-    posting = ledger.Posting("purchase", customer.pk, Account.ORDER_ESCROW, Decimal(4), "p:1")
-    with transaction.atomic():
-        ledger.post([posting])
+    world.post(world.spent(customer, "4", "p:1"))
     return customer
 
 
@@ -77,15 +70,10 @@ def insert(*rows: str) -> str:
     return f"INSERT INTO wallet_transfer ({COLUMNS}) VALUES {', '.join(rows)}"
 
 
-def figures(customer: Customer) -> tuple[Decimal, int]:
-    wallet = Wallet.objects.get(pk=customer.pk)
-    return wallet.balance, wallet.version
-
-
 def test_a_right_transfer_in_raw_sql_moves_the_wallet_with_it(ada):
     run(insert(row(ada)))
 
-    assert figures(ada) == (Decimal("11.0000"), 3)
+    assert world.figures(ada) == (Decimal("11.0000"), 3)
 
 
 def test_right_transfers_in_one_statement_form_one_chain(ada):
@@ -101,7 +89,7 @@ def test_right_transfers_in_one_statement_form_one_chain(ada):
     )
     run(insert(back, row(ada)))
 
-    assert figures(ada) == (Decimal("10.5000"), 4)
+    assert world.figures(ada) == (Decimal("10.5000"), 4)
 
 
 # --- what is written stays ---
@@ -118,9 +106,8 @@ def test_right_transfers_in_one_statement_form_one_chain(ada):
         "TRUNCATE {} CASCADE",
         "WITH gone AS (DELETE FROM {} RETURNING id) SELECT count(*) FROM gone",
         "WITH changed AS (UPDATE {} SET id = id RETURNING id) SELECT count(*) FROM changed",
-        "MERGE INTO {} AS t USING (VALUES (1)) AS v(n) ON true WHEN MATCHED THEN DELETE",
-        "MERGE INTO {} AS t USING (VALUES (1)) AS v(n) ON true "
-        "WHEN MATCHED THEN UPDATE SET id = t.id",
+        "MERGE INTO {} USING (VALUES (1)) AS v(n) ON true WHEN MATCHED THEN DELETE",
+        "MERGE INTO {} USING (VALUES (1)) AS v(n) ON true WHEN MATCHED THEN UPDATE SET id = n",
     ],
 )
 def test_what_is_written_is_never_changed_or_deleted(ada, table, attack):
@@ -136,7 +123,7 @@ def test_an_upsert_of_a_transfer_is_refused_even_without_a_conflict(ada):
 def test_an_insert_that_skips_conflicts_moves_nothing_for_what_it_skips(ada):
     run(insert(row(ada, key="p:1")) + " ON CONFLICT (key) DO NOTHING")
 
-    assert figures(ada) == (Decimal("6.0000"), 2)
+    assert world.figures(ada) == (Decimal("6.0000"), 2)
 
 
 # --- wallets show their last transfer ---
@@ -174,7 +161,7 @@ def test_a_wallet_never_holds_what_is_no_amount_of_money(ada, value, sqlstate, r
 
 
 def test_a_wallet_is_not_set_by_hand_beside_another_that_is_right(ada):
-    new_customer("bob")
+    world.customer()
     attack = f"UPDATE wallet_wallet SET balance = balance + (customer_id = {ada.pk})::int"
     assert_refused(CHECK, f"wallet {ada.pk} would not show", attack)
 
@@ -211,7 +198,7 @@ def test_a_wallet_begins_empty(ada, values):
 
 
 def test_a_wallet_with_transfers_cannot_be_deleted_or_given_away(ada):
-    bob = new_customer("bob")
+    bob = world.customer()
     assert_refused(FOREIGN_KEY, "wallet_id", "DELETE FROM wallet_wallet")
     assert_refused(
         CHECK,
@@ -298,11 +285,11 @@ CHAIN = "does not continue its wallet's chain"
 )
 def test_a_wrong_transfer_is_refused(ada, changes, sqlstate, rule):
     assert_refused(sqlstate, rule, insert(row(ada, **changes)))
-    assert figures(ada) == (Decimal("6.0000"), 2)
+    assert world.figures(ada) == (Decimal("6.0000"), 2)
 
 
 def test_a_transfer_never_touches_two_wallets(ada):
-    bob = new_customer("bob")
+    bob = world.customer()
     for kind in ("deposit", "purchase", "auto_refund"):
         for wallet in (ada.pk, bob.pk):
             attack = row(
@@ -329,7 +316,7 @@ def test_a_right_row_does_not_carry_a_wrong_one_in_the_same_statement(ada):
 
 
 def test_a_wrong_transfer_of_one_wallet_stops_a_right_one_of_another(ada):
-    bob = new_customer("bob")
+    bob = world.customer()
     assert_refused(
         CHECK,
         CHAIN,
@@ -368,11 +355,11 @@ def test_copy_writes_under_the_same_rules(ada, after, refused):
 
     if not refused:
         copy()
-        assert figures(ada) == (Decimal("11.0000"), 3)
+        assert world.figures(ada) == (Decimal("11.0000"), 3)
         return
     with pytest.raises((Error, connection.Database.Error), match=refused):
         copy()
-    assert figures(ada) == (Decimal("6.0000"), 2)
+    assert world.figures(ada) == (Decimal("6.0000"), 2)
 
 
 # --- deposits ---
