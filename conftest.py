@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import tempfile
 import uuid
+from pathlib import Path
 
 import django
 import pytest
@@ -53,6 +55,19 @@ def _start_missing_servers(stack: contextlib.ExitStack) -> None:
     database_url, redis_url = stack.enter_context(throwaway_servers())
     os.environ["DATABASE_URL"] = os.environ.get("DATABASE_URL") or database_url
     os.environ["REDIS_URL"] = os.environ.get("REDIS_URL") or redis_url
+
+
+@pytest.fixture
+def server_home():
+    """An empty directory that servers may keep their data in.
+
+    Not tmp_path: as root, PostgreSQL runs as another user, and every pytest that starts on this
+    machine closes the directories above tmp_path to others.
+    """
+    with tempfile.TemporaryDirectory(prefix="smsactivator-test-") as directory:
+        home = Path(directory)
+        home.chmod(0o711)
+        yield home
 
 
 @pytest.fixture(scope="session")

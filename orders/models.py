@@ -55,6 +55,7 @@ class Offer(models.Model):
             models.CheckConstraint(condition=Q(price__gt=0), name="offer_price_positive"),
             models.CheckConstraint(
                 condition=Q(kind="activation", rental_hours__isnull=True)
+                # A CHECK passes on NULL, so that it is not NULL must be said.
                 | Q(kind="rental", rental_hours__isnull=False, rental_hours__range=(2, 1344)),
                 name="offer_rental_hours_fit_its_kind",
             ),
@@ -263,6 +264,9 @@ class Order(FSMModelMixin, models.Model):
             models.Index(fields=["phone"], condition=~Q(phone=""), name="order_phone"),
             models.Index(fields=["state", "-id"], name="order_state_newest"),
             models.Index(fields=["customer", "-id"], name="order_customer_newest"),
+            models.Index(fields=["upstream", "-id"], name="order_upstream_newest"),
+            models.Index(fields=["placed_at"], name="order_placed_at"),
+            models.Index(fields=["-id"], condition=Q(kind="rental"), name="order_rental_newest"),
         ]
 
     def __str__(self) -> str:
@@ -395,6 +399,12 @@ class Sms(models.Model):
         constraints: ClassVar[list[models.BaseConstraint]] = [
             # The same text is polled again and again.
             models.UniqueConstraint(fields=["order", "digest"], name="sms_once"),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["-id"], condition=Q(late=True), name="sms_late_newest"),
+        ]
+        permissions = [
+            ("view_sms_text", "Can read the text and code of SMS"),
         ]
 
     def __str__(self) -> str:

@@ -22,7 +22,13 @@ from orders.delivery import Arrival, record_sms
 from orders.locking import lock, lock_one
 from orders.models import REFUNDED, Offer, Order, State, Upstream, UpstreamSide
 from orders.upstreams import base
-from orders.upstreams.base import Activation, Number, UpstreamError, UpstreamState
+from orders.upstreams.base import (
+    Activation,
+    Number,
+    UpstreamError,
+    UpstreamState,
+    UpstreamUnavailable,
+)
 from orders.upstreams.registry import client_for
 from smsactivator.common import history
 from smsactivator.common.history import Actor
@@ -52,10 +58,11 @@ def look(upstream_id: int) -> bool:
     try:
         client = client_for(upstream)
         _look_at_activations(upstream, client, started_at)
-        _look_at_rentals(upstream, client, started_at)
     except UpstreamError as problem:
         error = str(problem)[:200]
         log.warning("upstream %s: %s", upstream.code, error)
+    else:
+        _look_at_rentals(upstream, client, started_at)
     _give_lease_back(upstream_id, None if error else started_at, error)
     return not error
 
@@ -203,7 +210,10 @@ def _mark_broken(broken: Mapping[int, str]) -> None:
 
 
 def _look_at_rentals(upstream: Upstream, client: base.Upstream, started_at: datetime) -> None:
-    """Ask for each rental that is due. Half a minute apart, the longest waiting first."""
+    """Ask for each rental that is due. Half a minute apart, the longest waiting first.
+
+    No deadline hangs on a rental, so one that cannot be asked about keeps nothing else waiting.
+    """
     due = list(
         Order.objects.filter(
             upstream=upstream, state=State.ACTIVE, upstream_due_at__lte=started_at
@@ -211,7 +221,14 @@ def _look_at_rentals(upstream: Upstream, client: base.Upstream, started_at: date
     )
     found = _Findings()
     for order in due:
-        status = client.rent_status(order.upstream_ref)
+        try:
+            status = client.rent_status(order.upstream_ref)
+        except UpstreamUnavailable as problem:
+            log.warning("upstream %s: %s", upstream.code, problem)
+            break
+        except UpstreamError as problem:
+            log.warning("order %s: %s", order.pk, problem)
+            continue
         if status.messages:
             found.arrivals[order.pk] = [Arrival(message) for message in status.messages]
         if status.state == UpstreamState.BROKEN:

@@ -2,31 +2,90 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import Count, Min, Q, QuerySet, Sum
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from orders.models import Order, State, Upstream
+from orders.models import OPEN, Order, State, Upstream
+from smsactivator.common.money import usd
 
 
-def overdue() -> list[QuerySet[Order]]:
-    """Orders whose SLA is certainly broken, the oldest deadline first; one queryset an upstream.
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """How many orders are overdue, and the oldest deadline among them (UTC)."""
+
+    count: int
+    oldest_deadline: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOrders:
+    """How many orders are open, and the sum of their prices: what escrow must hold, USD."""
+
+    count: int
+    price: Decimal
+
+
+def overdue_by_upstream() -> list[Q]:
+    """What makes an order overdue, one condition an upstream: its SLA is certainly broken.
 
     An order is overdue when its deadline has passed and its upstream was looked at after the
-    deadline, or could not be looked at for a grace period. Each queryset reads an index in order,
-    so it costs what it returns.
+    deadline, or could not be looked at for a grace period. Each condition is a range of the
+    awaiting orders' index, in the order of their deadlines.
     """
     grace_over = timezone.now() - settings.UPSTREAM_GRACE
     return [
-        Order.objects.filter(
+        Q(
             state=State.AWAITING_SMS,
             upstream=upstream_id,
             deadline__lt=max(looked_at or grace_over, grace_over),
-        ).order_by("deadline")
+        )
         for upstream_id, looked_at in Upstream.objects.values_list("pk", "looked_at")
     ]
+
+
+def overdue(orders: QuerySet[Order] | None = None) -> QuerySet[Order]:
+    """The orders, of all or of these, that should have been refunded by now."""
+    condition = Q(pk__in=[])
+    for one in overdue_by_upstream():
+        condition |= one
+    return (Order.objects.all() if orders is None else orders).filter(condition)
+
+
+def overdue_orders() -> Overdue:
+    """The overdue orders' number and oldest deadline: 0 and None when all is well."""
+    figures = overdue().aggregate(count=Count("pk"), oldest=Min("deadline"))
+    return Overdue(figures["count"], figures["oldest"])
+
+
+def oldest_overdue() -> datetime | None:
+    """Since when the overdue order that waits the longest could have been refunded, or None.
+
+    That is its deadline, or the end of the grace period when its upstream was not looked at since.
+    """
+    since = []
+    for condition in overdue_by_upstream():
+        orders = Order.objects.filter(condition).order_by("deadline")
+        oldest = orders.values_list("deadline", "upstream__looked_at").first()
+        if oldest is not None:
+            deadline, looked_at = oldest
+            assert deadline is not None  # noqa: S101 - the database checks it
+            looked = looked_at is not None and deadline < looked_at
+            since.append(deadline if looked else deadline + settings.UPSTREAM_GRACE)
+    return min(since, default=None)
+
+
+def open_orders() -> OpenOrders:
+    """The open orders' number and the sum of their prices: one query over the index of states."""
+    figures = Order.objects.filter(state__in=OPEN).aggregate(
+        count=Count("pk"), price=Coalesce(Sum("price"), usd(0))
+    )
+    return OpenOrders(figures["count"], figures["price"])
 
 
 def storefront_order(storefront_id: int, order_id: int) -> Order | None:
@@ -37,19 +96,3 @@ def storefront_order(storefront_id: int, order_id: int) -> Order | None:
         .filter(pk=order_id, customer__storefront=storefront_id)
         .first()
     )
-
-
-def oldest_overdue() -> datetime | None:
-    """Since when the overdue order that waits the longest could have been refunded, or None.
-
-    That is its deadline, or the end of the grace period when its upstream was not looked at since.
-    """
-    since = []
-    for orders in overdue():
-        oldest = orders.values_list("deadline", "upstream__looked_at").first()
-        if oldest is not None:
-            deadline, looked_at = oldest
-            assert deadline is not None  # noqa: S101 - the database checks it
-            looked = looked_at is not None and deadline < looked_at
-            since.append(deadline if looked else deadline + settings.UPSTREAM_GRACE)
-    return min(since, default=None)

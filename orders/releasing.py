@@ -6,6 +6,7 @@ The customer's refund never waits for this.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from django.db import transaction
@@ -15,7 +16,7 @@ from django.utils import timezone
 from orders.delivery import Arrival, book_cost, record_sms
 from orders.locking import claim, lock_one
 from orders.models import Offer, Order, UpstreamSide
-from orders.upstreams.base import CancelOutcome, CancelResult, UpstreamError
+from orders.upstreams.base import CancelOutcome, CancelResult, Upstream, UpstreamError
 from orders.upstreams.registry import client_for
 from smsactivator.common import history
 from smsactivator.common.history import Actor
@@ -64,15 +65,23 @@ def _claim_due(batch: int) -> list[Order]:
 
 def _release(order: Order) -> None:
     try:
-        client = client_for(order.upstream)
-        cancel = client.rent_cancel if order.kind == Offer.Kind.RENTAL else client.cancel
-        result = cancel(order.upstream_ref)
+        result = _ask(client_for(order.upstream), order)
     except UpstreamError as error:
         log.warning("order %s: not released yet: %s", order.pk, error)
         if order.ended_at is None or order.ended_at > timezone.now() - GIVE_UP_AFTER:
             return
         result = CancelResult(CancelOutcome.TOO_LATE, signal="no answer within a day")
     _record(order.pk, result)
+
+
+def _ask(client: Upstream, order: Order) -> CancelResult:
+    rental = order.kind == Offer.Kind.RENTAL
+    result = (client.rent_cancel if rental else client.cancel)(order.upstream_ref)
+    if result.outcome == CancelOutcome.HAS_SMS and not result.messages:
+        # Most say only that there is one; what it is belongs to the record of this order.
+        seen = (client.rent_status if rental else client.status)(order.upstream_ref)
+        result = replace(result, messages=seen.messages)
+    return result
 
 
 def _record(order_id: int, result: CancelResult) -> None:

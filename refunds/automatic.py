@@ -21,7 +21,7 @@ from django_fsm import can_proceed
 
 from orders.locking import claim, lock_one
 from orders.models import REFUNDED, Order, State, UpstreamSide
-from orders.queries import overdue
+from orders.queries import overdue_by_upstream
 from refunds import policy
 from refunds.models import Sweep
 from refunds.policy import Clause
@@ -66,7 +66,8 @@ def refund_expired(limit: int = BATCH) -> int:
     is credited back to the wallet." An order is taken when its upstream was looked at after the
     deadline, or could not be looked at for a grace period: an SMS that was there in time wins.
     """
-    for due in overdue():
+    for condition in overdue_by_upstream():
+        due = Order.objects.filter(condition).order_by("deadline")
         with transaction.atomic():
             if refunded := _refund(claim(due, limit), Clause.NO_SMS_IN_TIME, SWEEP):
                 return refunded

@@ -36,6 +36,7 @@ class Refund(models.Model):
         ]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["created_at", "clause"], name="refund_by_day"),
+            models.Index(fields=["clause", "-id"], name="refund_clause_newest"),
         ]
 
     def __str__(self) -> str:

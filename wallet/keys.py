@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from typing import Any
 
+from django.core.exceptions import PermissionDenied
 from django.utils import timezone
 
 from wallet.models import ApiKey, Storefront
@@ -33,6 +35,20 @@ def revoke(key_id: int, *, revoked_by: str) -> bool:
             revoked_at=timezone.now(), revoked_by=revoked_by
         )
     )
+
+
+def issue_by_person(person: Any, storefront: Storefront, *, name: str) -> tuple[ApiKey, str]:
+    """``issue`` by a person of ours. Raises PermissionDenied without ``wallet.add_apikey``."""
+    if not person.has_perm("wallet.add_apikey"):
+        raise PermissionDenied
+    return issue(storefront, name=name, created_by=person.get_username())
+
+
+def revoke_by_person(person: Any, key_id: int) -> bool:
+    """``revoke`` by a person of ours. Raises PermissionDenied without ``wallet.change_apikey``."""
+    if not person.has_perm("wallet.change_apikey"):
+        raise PermissionDenied
+    return revoke(key_id, revoked_by=person.get_username())
 
 
 def authenticate(plain: str) -> ApiKey | None:

@@ -78,6 +78,9 @@ class Customer(models.Model):
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["external_id"], name="customer_external_id"),
             models.Index(fields=["email"], name="customer_email"),
+            models.Index(
+                fields=["-id"], condition=Q(status="suspended"), name="customer_suspended_newest"
+            ),
         ]
 
     def __str__(self) -> str:

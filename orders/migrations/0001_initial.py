@@ -192,6 +192,8 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'SMS',
                 'verbose_name_plural': 'SMS',
+                'permissions': [('view_sms_text', 'Can read the text and code of SMS')],
+                'indexes': [models.Index(condition=models.Q(('late', True)), fields=['-id'], name='sms_late_newest')],
                 'constraints': [models.UniqueConstraint(fields=('order', 'digest'), name='sms_once')],
             },
         ),
@@ -234,6 +236,18 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='order',
             index=models.Index(fields=['customer', '-id'], name='order_customer_newest'),
+        ),
+        migrations.AddIndex(
+            model_name='order',
+            index=models.Index(fields=['upstream', '-id'], name='order_upstream_newest'),
+        ),
+        migrations.AddIndex(
+            model_name='order',
+            index=models.Index(fields=['placed_at'], name='order_placed_at'),
+        ),
+        migrations.AddIndex(
+            model_name='order',
+            index=models.Index(condition=models.Q(('kind', 'rental')), fields=['-id'], name='order_rental_newest'),
         ),
         migrations.AddConstraint(
             model_name='order',

@@ -990,6 +990,8 @@ def test_no_error_and_no_log_carries_the_key(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="httpx")  # which the settings keep quiet
+    caplog.set_level(logging.DEBUG, logger="httpcore")
     echo = Fault.says("KEY" + KEY.upper())
     fault = (UNKNOWN_PURCHASES | NO_INFORMATION).get(name, (echo, None))[0]
     errors: list[BaseException] = []
@@ -1031,6 +1033,8 @@ def test_no_log_carries_an_sms(
     api: HandlerApi, sim: Simulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, logger="httpx")  # which the settings keep quiet
+    caplog.set_level(logging.DEBUG, logger="httpcore")
     ref = buy(api)
     sim.deliver_sms(ref, "987654", SMS_TEXT)
 

@@ -34,7 +34,7 @@ class Migration(migrations.Migration):
                 ('transfer', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='refund', to='wallet.transfer')),
             ],
             options={
-                'indexes': [models.Index(fields=['created_at', 'clause'], name='refund_by_day')],
+                'indexes': [models.Index(fields=['created_at', 'clause'], name='refund_by_day'), models.Index(fields=['clause', '-id'], name='refund_clause_newest')],
                 'constraints': [models.CheckConstraint(condition=models.Q(('amount__gt', 0)), name='refund_amount_positive'), models.CheckConstraint(condition=models.Q(('clause__in', ['auto.no_sms_in_time', 'auto.cancelled_before_sms', 'auto.number_broken', 'auto.allocation_failed'])), name='refund_clause_known'), models.UniqueConstraint(fields=('order',), name='refund_automatic_once')],
             },
         ),

@@ -14,9 +14,8 @@ from smsactivator.embedded import Postgres, Valkey, has_ended
 
 
 @pytest.fixture
-def postgres(tmp_path):
-    tmp_path.chmod(0o711)
-    server = Postgres(tmp_path / "postgres", log=tmp_path / "postgres.log", throwaway=True)
+def postgres(server_home):
+    server = Postgres(server_home / "postgres", log=server_home / "postgres.log", throwaway=True)
     yield server
     server.stop()
 
@@ -73,10 +72,9 @@ def test_an_interrupted_initdb_is_done_again(postgres):
     psycopg.connect(postgres.url()).close()
 
 
-def test_a_long_path_gets_a_short_socket(tmp_path):
-    tmp_path.chmod(0o711)
-    directory = tmp_path / ("long" * 25) / ("longer" * 20)
-    server = Postgres(directory, log=tmp_path / "postgres.log", throwaway=True)
+def test_a_long_path_gets_a_short_socket(server_home):
+    directory = server_home / ("long" * 25) / ("longer" * 20)
+    server = Postgres(directory, log=server_home / "postgres.log", throwaway=True)
     try:
         server.start()
         with psycopg.connect(server.url()) as connection:
@@ -87,14 +85,14 @@ def test_a_long_path_gets_a_short_socket(tmp_path):
     assert not sockets.exists()
 
 
-def test_valkey_stops_one_left_running_and_forgets_on_restart(tmp_path):
+def test_valkey_stops_one_left_running_and_forgets_on_restart(server_home):
     # given a server with a key, whose launcher was killed
-    killed = Valkey(tmp_path / "valkey", log=tmp_path / "valkey.log")
+    killed = Valkey(server_home / "valkey", log=server_home / "valkey.log")
     killed.start()
     with redis.Redis.from_url(killed.url()) as client:
         client.set("key", "value")
     # when another starts there
-    server = Valkey(tmp_path / "valkey", log=tmp_path / "valkey.log")
+    server = Valkey(server_home / "valkey", log=server_home / "valkey.log")
     try:
         server.start()
         # then the first is gone, and nothing of it is kept
@@ -103,4 +101,4 @@ def test_valkey_stops_one_left_running_and_forgets_on_restart(tmp_path):
             assert client.dbsize() == 0
     finally:
         server.stop()
-    assert list((tmp_path / "valkey").iterdir()) == []
+    assert list((server_home / "valkey").iterdir()) == []

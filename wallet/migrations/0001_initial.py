@@ -131,6 +131,10 @@ class Migration(migrations.Migration):
             model_name='customer',
             index=models.Index(fields=['email'], name='customer_email'),
         ),
+        migrations.AddIndex(
+            model_name='customer',
+            index=models.Index(condition=models.Q(('status', 'suspended')), fields=['-id'], name='customer_suspended_newest'),
+        ),
         migrations.AddConstraint(
             model_name='customer',
             constraint=models.UniqueConstraint(fields=('storefront', 'external_id'), name='customer_once_per_storefront'),

@@ -120,7 +120,9 @@ class Market:
         self._ended: deque[str] = deque()
         self._by_order: dict[str, str] = {}
         self._due: list[tuple[float, int, Callable[[float], None]]] = []
-        self._numbers = itertools.count(1)
+        # As at a real wholesaler, a number that was sold once is never another's: not even when
+        # this world is made anew.
+        self._numbers = itertools.count(int(clock() * 100) % 100_000_000_000)
         self._order_of_due = itertools.count()
 
     @property
@@ -208,7 +210,7 @@ class Market:
         self._charge(self.price)
         number = next(self._numbers)
         line = Line(
-            ref=str(100_000_000 + number),
+            ref=str(number),
             kind=kind,
             service=service,
             country=country,

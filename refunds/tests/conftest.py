@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import pytest
+
+KEY = "a-secret-key-of-the-simulated-wholesaler"
+
+
+@pytest.fixture
+def sim(settings):
+    """A wholesaler on loopback that allows a cancel at once."""
+    from orders.upstreams.simulator import Simulator
+
+    settings.UPSTREAM_KEYS = {"SIM": KEY}
+    with Simulator(api_key=KEY, early_cancel=0) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def upstream(db, sim):
+    """The wholesaler as a row of ours."""
+    from orders.models import Upstream
+
+    return Upstream.objects.create(code="sim", name="Simulator", base_url=sim.url)

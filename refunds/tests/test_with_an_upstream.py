@@ -1,0 +1,486 @@
+"""Orders against a wholesaler over real HTTP: allocation, polling, releasing, reconciliation."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+import time_machine
+from django.conf import settings as configured
+from django.utils import timezone
+
+from orders import allocation, polling, releasing
+from orders.models import Offer, Order, Sms, State, Upstream, UpstreamSide
+from orders.upstreams.simulator import Dialect, Fault
+from refunds import automatic
+from refunds.models import Refund
+from refunds.policy import Clause
+from refunds.tests import world
+from wallet.models import Transfer
+
+pytestmark = pytest.mark.django_db
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture
+def clock():
+    """One clock for us and for the wholesaler; it moves by hand."""
+    with time_machine.travel(timezone.now(), tick=False) as traveller:
+        yield traveller
+
+
+@pytest.fixture
+def offer(upstream) -> Offer:
+    return world.offer("0.5000", upstream=upstream)
+
+
+def fresh(order: Order) -> Order:
+    return Order.objects.get(pk=order.pk)
+
+
+def bought(offer: Offer) -> Order:
+    order = world.place(what=offer)
+    allocation.allocate(order.pk)
+    return fresh(order)
+
+
+# --- allocation ---------------------------------------------------------------------------------
+
+
+def test_allocation_hands_out_a_number_and_starts_the_sla_clock(sim, offer, clock):
+    order = bought(offer)
+
+    assert order.state == State.AWAITING_SMS
+    assert order.upstream_side == UpstreamSide.HELD
+    assert order.phone == f"+{sim.line(order.upstream_ref).phone}"
+    assert order.upstream_cost == Decimal("0.2500")
+    assert order.deadline == timezone.now() + timedelta(minutes=20)
+    assert [row.history_change_reason for row in order.history.order_by("history_id")] == [
+        "Placed by the customer",
+        "Buying a number",
+        "The upstream sold a number",
+    ]
+
+
+def test_a_rental_is_rented_for_its_hours(sim, upstream, clock):
+    order = bought(world.offer("2.0000", kind=Offer.Kind.RENTAL, upstream=upstream))
+
+    assert order.state == State.ACTIVE
+    assert order.rental_ends_at == timezone.now() + timedelta(hours=4)
+    assert sim.requests["getRentNumber"] == 1
+
+
+def test_a_task_that_runs_twice_buys_once(sim, offer):
+    order = bought(offer)
+
+    allocation.allocate(order.pk)
+
+    assert sim.bought_for_order(str(order.pk)) == 1
+    assert fresh(order).upstream_ref == order.upstream_ref
+
+
+@pytest.mark.parametrize("code", ["NO_NUMBERS", "NO_BALANCE", "BAD_SERVICE"])
+def test_a_refused_allocation_is_refunded_by_the_next_sweep(sim, offer, code):
+    sim.inject("getNumberV2", Fault.says(code))
+    order = bought(offer)
+    assert order.state == State.PLACED
+    assert order.refusal_code == code
+
+    assert automatic.sweep() == 1
+
+    assert fresh(order).state == State.ALLOCATION_FAILED
+    assert Refund.objects.get(order=order).clause == Clause.ALLOCATION_FAILED
+
+
+def test_an_upstream_that_cannot_be_reached_has_sold_nothing(sim, offer):
+    sim.stop()
+    order = bought(offer)
+
+    assert order.refusal_code == "UNREACHABLE"
+    assert automatic.sweep() == 1
+
+
+def test_without_a_key_in_the_environment_nothing_is_bought(sim, offer, settings):
+    settings.UPSTREAM_KEYS = {}
+    order = bought(offer)
+
+    assert order.refusal_code == "NO_KEY"
+    assert sim.requests["getNumberV2"] == 0
+
+
+def test_a_lost_answer_is_never_bought_again_but_found_in_the_list(sim, upstream, offer):
+    sim.inject("getNumberV2", Fault.lost())
+    order = bought(offer)
+    assert order.state == State.PLACED
+    assert order.upstream_side == UpstreamSide.UNKNOWN
+    allocation.allocate(order.pk)
+    assert sim.bought_for_order(str(order.pk)) == 1
+
+    assert polling.look(upstream.pk)
+
+    order = fresh(order)
+    assert order.state == State.AWAITING_SMS
+    assert sim.line(order.upstream_ref).order_key == str(order.pk)
+    assert order.history.first().history_actor == "automatic: reconciliation"
+
+
+def test_a_lost_answer_found_after_the_refund_is_given_back(sim, upstream, offer, clock):
+    sim.inject("getNumberV2", Fault.lost())
+    order = bought(offer)
+    clock.shift(configured.ALLOCATION_TIMEOUT + SECOND)
+    assert automatic.sweep() == 1
+    assert fresh(order).state == State.ALLOCATION_FAILED
+
+    polling.look(upstream.pk)
+    assert fresh(order).upstream_side == UpstreamSide.RELEASING
+    releasing.release_due()
+
+    assert fresh(order).upstream_side == UpstreamSide.RELEASED
+    assert sim.market.balance == sim.market.opening_balance
+    assert Refund.objects.filter(order=order).count() == 1
+
+
+def test_a_number_whose_purchase_is_on_its_way_is_not_given_to_another_order(sim, upstream, offer):
+    lost, under_way = world.place(what=offer), world.buying(world.place(what=offer))
+    sim.inject("getNumberV2", Fault.lost())
+    allocation.allocate(lost.pk)
+    assert fresh(lost).upstream_side == UpstreamSide.UNKNOWN
+
+    polling.look(upstream.pk)
+
+    assert fresh(lost).upstream_side == UpstreamSide.UNKNOWN
+    assert fresh(under_way).upstream_side == UpstreamSide.BUYING
+
+
+def test_a_worker_that_died_while_buying_leaves_an_order_that_is_refunded(sim, offer, clock):
+    order = world.buying(world.place(what=offer))
+    clock.shift(configured.ALLOCATION_TIMEOUT + SECOND)
+
+    assert automatic.sweep() == 1
+    allocation.allocate(order.pk)
+
+    assert fresh(order).state == State.ALLOCATION_FAILED
+    assert sim.requests["getNumberV2"] == 0
+
+
+def test_a_number_bought_after_the_cancel_is_given_back(sim, upstream, offer, monkeypatch):
+    order = world.place(what=offer)
+    client = allocation.client_for(upstream)
+    buy = client.allocate
+
+    def cancelled_before_the_answer_is_read(**wanted):
+        number = buy(**wanted)
+        automatic.cancel(order.pk, actor=world.TESTER)
+        return number
+
+    monkeypatch.setattr(client, "allocate", cancelled_before_the_answer_is_read)
+    allocation.allocate(order.pk)
+
+    order = fresh(order)
+    assert order.state == State.CANCELLED
+    assert order.upstream_side == UpstreamSide.RELEASING
+    releasing.release_due()
+    assert fresh(order).upstream_side == UpstreamSide.RELEASED
+    assert not sim.line(order.upstream_ref).live
+
+
+# --- polling ------------------------------------------------------------------------------------
+
+
+def test_an_sms_is_stored_once_and_delivers_the_order(sim, upstream, offer):
+    order = bought(offer)
+    sim.deliver_sms(order.upstream_ref, "123456", "Your code is 123456")
+
+    assert polling.look(upstream.pk)
+    assert polling.look(upstream.pk)
+
+    assert fresh(order).state == State.SMS_RECEIVED
+    sms = Sms.objects.get(order=order)
+    assert (sms.code, sms.text, sms.late) == ("123456", "Your code is 123456", False)
+    assert Transfer.objects.get(key=f"delivery:{order.pk}").amount == Decimal("0.5000")
+    world.assert_books_agree()
+
+
+def test_an_sms_that_was_there_before_the_deadline_beats_the_refund(sim, upstream, offer, clock):
+    sim.market.lifetime = 3600
+    order = bought(offer)
+    clock.shift(configured.ORDER_SLA - SECOND)
+    sim.deliver_sms(order.upstream_ref, "1959")
+    clock.shift(10 * SECOND)
+    assert automatic.sweep() == 0, "nobody has looked since the deadline"
+
+    polling.look(upstream.pk)
+
+    assert automatic.sweep() == 0
+    assert fresh(order).state == State.SMS_RECEIVED
+    assert not Sms.objects.get(order=order).late
+
+
+def test_an_sms_after_the_deadline_is_late_and_the_order_is_refunded(sim, upstream, offer, clock):
+    sim.market.lifetime = 3600
+    order = bought(offer)
+    clock.shift(configured.ORDER_SLA + SECOND)
+    sim.deliver_sms(order.upstream_ref, "2001")
+    clock.shift(SECOND)
+
+    polling.look(upstream.pk)
+    assert Sms.objects.get(order=order).late
+    clock.shift(SECOND)
+    assert automatic.sweep() == 1
+
+    assert fresh(order).state == State.EXPIRED
+    assert Refund.objects.get(order=order).clause == Clause.NO_SMS_IN_TIME
+    polling.look(upstream.pk)
+    world.assert_books_agree()
+
+
+def test_an_sms_after_a_cancel_is_late_and_never_delivers(sim, upstream, offer):
+    order = bought(offer)
+    automatic.cancel(order.pk, actor=world.TESTER)
+    sim.deliver_sms(order.upstream_ref, "777")
+
+    polling.look(upstream.pk)
+
+    order = fresh(order)
+    assert order.state == State.CANCELLED
+    assert Sms.objects.get(order=order).late
+    assert order.upstream_side == UpstreamSide.LOST
+    world.assert_books_agree()
+
+
+@pytest.mark.parametrize("end", ["break_number", "end"])
+def test_a_number_ended_by_the_upstream_is_broken_and_refunded(sim, upstream, offer, end):
+    order = bought(offer)
+    getattr(sim, end)(order.upstream_ref)
+
+    polling.look(upstream.pk)
+    assert fresh(order).broken_at is not None
+    assert automatic.sweep() == 1
+
+    assert fresh(order).state == State.NUMBER_BROKEN
+    assert Refund.objects.get(order=order).clause == Clause.NUMBER_BROKEN
+
+
+def test_a_number_ended_by_the_upstream_with_an_sms_in_its_history_is_delivered(
+    sim, upstream, offer
+):
+    order = bought(offer)
+    sim.deliver_sms(order.upstream_ref, "42")
+    sim.end(order.upstream_ref)
+
+    polling.look(upstream.pk)
+
+    assert fresh(order).state == State.SMS_RECEIVED
+
+
+def test_a_number_that_expires_upstream_just_before_our_deadline_is_not_called_broken(
+    sim, upstream, offer, clock
+):
+    order = bought(offer)
+    clock.shift(configured.ORDER_SLA - SECOND)
+    sim.end(order.upstream_ref)
+    polling.look(upstream.pk)
+    assert automatic.sweep() == 0
+    clock.shift(2 * SECOND)
+    polling.look(upstream.pk)
+    clock.shift(SECOND)
+
+    assert automatic.sweep() == 1
+    assert Refund.objects.get(order=order).clause == Clause.NO_SMS_IN_TIME
+
+
+def test_a_number_that_vanished_keeps_its_state_until_the_deadline(sim, upstream, offer, clock):
+    order = bought(offer)
+    sim.vanish(order.upstream_ref)
+    assert polling.look(upstream.pk)
+    assert automatic.sweep() == 0
+    assert fresh(order).broken_at is None
+    clock.shift(configured.ORDER_SLA + SECOND)
+    polling.look(upstream.pk)
+    clock.shift(SECOND)
+
+    assert automatic.sweep() == 1
+    assert fresh(order).state == State.EXPIRED
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault.html(200),
+        Fault.html(503),
+        Fault.empty(),
+        Fault.truncated(),
+        Fault.says('{"status": "error", "activeActivations": []}'),
+        Fault.says("ERROR_SQL"),
+        Fault.says("BAD_KEY"),
+        Fault.throttled("5"),
+    ],
+    ids=lambda fault: "",
+)
+def test_an_answer_without_information_changes_nothing(sim, upstream, offer, fault, clock):
+    order = bought(offer)
+    clock.shift(configured.ORDER_SLA + SECOND)
+    sim.market.lifetime = 3600
+    sim.inject("getActiveActivations", fault, times=3)
+
+    assert not polling.look(upstream.pk)
+
+    assert Upstream.objects.get(pk=upstream.pk).looked_at is None
+    assert Upstream.objects.get(pk=upstream.pk).last_error
+    assert automatic.sweep() == 0
+    assert fresh(order).state == State.AWAITING_SMS
+
+
+def test_a_history_that_fails_makes_the_look_count_for_nothing(sim, upstream, offer):
+    order = bought(offer)
+    sim.deliver_sms(order.upstream_ref, "42")
+    sim.end(order.upstream_ref)
+    sim.inject("getHistory", Fault.html(503), times=3)
+
+    assert not polling.look(upstream.pk)
+
+    assert Upstream.objects.get(pk=upstream.pk).looked_at is None
+    assert fresh(order).state == State.AWAITING_SMS
+
+
+def test_one_look_at_a_time(sim, upstream):
+    Upstream.objects.filter(pk=upstream.pk).update(
+        look_lease_until=timezone.now() + timedelta(minutes=1)
+    )
+
+    assert not polling.look(upstream.pk)
+
+    assert sim.requests["getActiveActivations"] == 0
+
+
+def test_a_look_that_died_is_taken_over_when_its_lease_runs_out(sim, upstream):
+    Upstream.objects.filter(pk=upstream.pk).update(look_lease_until=timezone.now() - SECOND)
+
+    assert polling.look(upstream.pk)
+
+
+@pytest.mark.parametrize("shape", ["activeActivations", "data", "rows", "bare"])
+def test_every_dialect_of_the_list_is_read(upstream, offer, sim, shape):
+    sim.dialect = Dialect(active_list=shape, ids="int")
+    order = bought(offer)
+    sim.deliver_sms(order.upstream_ref, "5")
+
+    polling.look(upstream.pk)
+
+    assert fresh(order).state == State.SMS_RECEIVED
+
+
+def test_a_rentals_sms_are_kept_and_its_end_reported(sim, upstream, clock):
+    order = bought(world.offer("2.0000", kind=Offer.Kind.RENTAL, upstream=upstream))
+    sim.deliver_sms(order.upstream_ref, "", "Hello one")
+    clock.shift(allocation.RENTAL_LOOK_EVERY)
+    polling.look(upstream.pk)
+    assert Sms.objects.get(order=order).text == "Hello one"
+    assert fresh(order).state == State.ACTIVE
+    polling.look(upstream.pk)
+    assert sim.requests["getRentStatus"] == 1, "not due yet"
+
+    sim.break_number(order.upstream_ref)
+    clock.shift(allocation.RENTAL_LOOK_EVERY)
+    polling.look(upstream.pk)
+
+    assert automatic.sweep() == 1
+    assert Refund.objects.get(order=order).clause == Clause.NUMBER_BROKEN
+
+
+# --- releasing ----------------------------------------------------------------------------------
+
+
+def test_our_money_comes_back_from_the_upstream(sim, upstream, offer):
+    order = bought(offer)
+    automatic.cancel(order.pk, actor=world.TESTER)
+    assert sim.market.balance == Decimal("999.75")
+
+    assert releasing.release_due() == 1
+
+    assert fresh(order).upstream_side == UpstreamSide.RELEASED
+    assert sim.market.balance == Decimal(1000)
+    assert releasing.release_due() == 0
+
+
+def test_a_cancel_refused_as_too_early_is_asked_again(sim, upstream, offer, clock):
+    sim.market.early_cancel = 120
+    order = bought(offer)
+    automatic.cancel(order.pk, actor=world.TESTER)
+
+    releasing.release_due()
+    assert fresh(order).upstream_side == UpstreamSide.RELEASING
+    assert releasing.release_due() == 0, "not before the lock is over"
+    clock.shift(timedelta(seconds=121))
+    releasing.release_due()
+
+    assert fresh(order).upstream_side == UpstreamSide.RELEASED
+    assert sim.market.balance == Decimal(1000)
+
+
+def test_a_number_that_got_its_sms_at_the_cancel_is_lost_and_its_cost_booked(sim, upstream, offer):
+    order = bought(offer)
+    sim.deliver_on_cancel(order.upstream_ref, "31337")
+    automatic.cancel(order.pk, actor=world.TESTER)
+
+    releasing.release_due()
+
+    assert fresh(order).upstream_side == UpstreamSide.LOST
+    assert Sms.objects.get(order=order).late
+    assert Transfer.objects.get(key=f"cost:{order.pk}").amount == Decimal("0.2500")
+    world.assert_books_agree()
+
+
+def test_an_upstream_that_keeps_our_money_for_good_costs_us_the_number(sim, upstream, offer):
+    sim.market.free_cancel_for = -1
+    order = bought(offer)
+    automatic.cancel(order.pk, actor=world.TESTER)
+
+    releasing.release_due()
+
+    order = fresh(order)
+    assert order.upstream_side == UpstreamSide.LOST
+    assert "FREE_CANCELLATION_EXPIRED" in order.history.first().history_change_reason
+    assert Transfer.objects.filter(key=f"cost:{order.pk}").exists()
+
+
+def test_an_upstream_that_does_not_answer_is_asked_again_for_a_day(sim, upstream, offer, clock):
+    order = bought(offer)
+    automatic.cancel(order.pk, actor=world.TESTER)
+    sim.stop()
+    assert releasing.release_due() == 1
+    assert fresh(order).upstream_side == UpstreamSide.RELEASING
+    clock.shift(timedelta(days=1, seconds=1))
+
+    assert releasing.release_due() == 1
+
+    assert fresh(order).upstream_side == UpstreamSide.LOST
+
+
+def test_a_rental_is_given_back(sim, upstream):
+    order = bought(world.offer("2.0000", kind=Offer.Kind.RENTAL, upstream=upstream))
+    automatic.cancel(order.pk, actor=world.TESTER)
+
+    releasing.release_due()
+
+    assert fresh(order).upstream_side == UpstreamSide.RELEASED
+    assert sim.market.balance == Decimal(1000)
+
+
+# --- what was never queued ----------------------------------------------------------------------
+
+
+def test_an_order_whose_allocation_was_never_queued_is_found_by_the_beat(
+    sim, offer, clock, monkeypatch
+):
+    order = world.place(what=offer)
+    queued = []
+    monkeypatch.setattr(allocation.tasks.allocate, "delay", queued.append)
+    assert allocation.allocate_forgotten() == 0, "it may just be on its way"
+    clock.shift(timedelta(seconds=configured.BEAT_SECONDS + 1))
+
+    assert allocation.allocate_forgotten() == 1
+
+    assert queued == [order.pk]

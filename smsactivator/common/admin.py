@@ -1,0 +1,222 @@
+"""The ground of every admin page: read-only, bounded in cost, and written alike.
+
+Lists cost the same at ten million rows as at ten thousand: they are ordered by an indexed column,
+cannot be re-sorted by another, and are counted up to a limit only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+from django.contrib.admin import ShowFacets
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import Model, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.dateparse import parse_date, parse_time
+from django.utils.functional import cached_property
+from django.utils.safestring import SafeString
+from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import RangeDateTimeFilter
+from unfold.views import ChangeList
+
+from smsactivator.common.links import Link, collect
+from smsactivator.common.timeline import timeline
+
+LISTED = 1000  # rows that a list reaches; older ones are found by search and filters
+
+
+class CappedPaginator(Paginator):  # type: ignore[type-arg]
+    """Counts and reaches the first ``LISTED`` rows, so that no page reads more than those."""
+
+    template_name = "smsactivator/pagination.html"
+
+    object_list: QuerySet[Any]
+
+    @cached_property
+    def _counted(self) -> int:
+        # In the order of the page itself, so that the count walks the index that the page walks.
+        return self.object_list[: LISTED + 1].count()
+
+    @cached_property
+    def count(self) -> int:
+        return min(self._counted, LISTED)
+
+    @property
+    def capped(self) -> bool:
+        """Whether there are more rows than the list reaches."""
+        return self._counted > LISTED
+
+
+class BoundedChangeList(ChangeList):
+    """A list that was not counted in full has no total to offer beside its result."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        super().get_results(request)
+        self.full_result_count = self.result_count
+
+
+class TimeRangeFilter(RangeDateTimeFilter):
+    """From a day, to a day, each with an optional time of day (UTC). A bare day means all of it."""
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        since, until = self._moment("from"), self._moment("to")
+        if since:
+            queryset = queryset.filter(**{f"{self.parameter_name}__gte": since})
+        if until:
+            queryset = queryset.filter(**{f"{self.parameter_name}__lt": until})
+        return queryset
+
+    def _moment(self, side: str) -> datetime | None:
+        """The moment that was entered (on the far side, the one just after it), if it is one."""
+        name = f"{self.parameter_name}_{side}"
+        try:
+            day = parse_date(self.used_parameters.get(f"{name}_0") or "")
+            at = parse_time(self.used_parameters.get(f"{name}_1") or "")
+            if day is None:
+                return None
+            moment = datetime.combine(day, at or time(), tzinfo=UTC)
+            if side == "to":
+                moment += timedelta(days=1) if at is None else timedelta(seconds=1)
+        except (ValueError, OverflowError):
+            return None
+        return moment
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A titled group of labelled values on a detail page."""
+
+    title: str
+    rows: Sequence[tuple[str, SafeString | str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A titled table on a detail page. ``numeric`` names the columns that align to the right."""
+
+    title: str
+    headers: Sequence[str]
+    rows: Sequence[Sequence[SafeString | str]]
+    empty: str
+    numeric: frozenset[str] = field(default_factory=frozenset)
+
+
+class BoundedAdmin(ModelAdmin):
+    """A list whose cost does not depend on the number of rows."""
+
+    paginator = CappedPaginator
+    show_full_result_count = False
+    show_facets = ShowFacets.NEVER  # they would count the whole table once for each choice
+    list_per_page = 50
+    list_max_show_all = 0
+    list_filter_submit = True
+    list_fullwidth = True
+    sortable_by = ()
+    actions = None
+    ordering: tuple[str, ...] = ("-id",)
+    # The time column that a TimeRangeFilter narrows; an index of its own serves the narrowed list.
+    time_field = ""
+    # Read in the same query as the row, for lists and pages alike.
+    related: tuple[str, ...] = ()
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """The rows, each with what is shown beside it."""
+        queryset: QuerySet[Any] = super().get_queryset(request)
+        return queryset.select_related(*self.related) if self.related else queryset
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """The list that knows no total."""
+        return BoundedChangeList
+
+    def get_ordering(self, request: HttpRequest) -> Sequence[str]:
+        """By time when a time range is asked for: the index that finds the range also orders it."""
+        if self.time_field and any(
+            request.GET.get(f"{self.time_field}_{side}_0") for side in ("from", "to")
+        ):
+            return (f"-{self.time_field}", "-id")
+        return self.ordering
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The list. It has no actions, so nothing is ever posted to it."""
+        if request.method not in {"GET", "HEAD"}:
+            raise PermissionDenied
+        response: HttpResponse = super().changelist_view(request, extra_context)
+        return response
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Never: what other rows may point at is kept."""
+        return False
+
+
+class ReadOnlyAdmin(BoundedAdmin):
+    """Rows that people look at and only verbs write: nobody adds, changes or deletes one here."""
+
+    detail_template = "smsactivator/detail.html"
+    # Shown on the page as its history, to users with this permission.
+    history_permission = ""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Never."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        """Never."""
+        return False
+
+    def title_of(self, obj: Any) -> str:
+        """The page's heading."""
+        return str(obj)
+
+    def facts(self, request: HttpRequest, obj: Any) -> Iterable[Facts]:
+        """The labelled values of one row, in groups."""
+        return ()
+
+    def tables(self, request: HttpRequest, obj: Any) -> Iterable[Table]:
+        """The rows that belong to this one."""
+        return ()
+
+    def links(self, request: HttpRequest, obj: Any) -> list[Link]:
+        """Where this row leads, on this floor and on those above it."""
+        return collect(self.opts.label, [obj.pk])[obj.pk]
+
+    def detail_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
+        """What a page adds to the common parts."""
+        return {}
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """The page of one row, with its links, its tables and its history."""
+        if request.method not in {"GET", "HEAD"} or object_id is None:
+            raise PermissionDenied
+        obj = self.get_object(request, unquote(object_id))
+        if not self.has_view_permission(request, obj):
+            raise PermissionDenied
+        if obj is None:
+            raise Http404(f"There is no {self.opts.verbose_name} {object_id}.")
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": self.title_of(obj),
+            "object": obj,
+            "links": [link for link in self.links(request, obj) if link.allowed(request.user)],
+            "facts": list(self.facts(request, obj)),
+            "tables": list(self.tables(request, obj)),
+            **self.detail_context(request, obj),
+            **(extra_context or {}),
+        }
+        if self.history_permission and request.user.has_perm(self.history_permission):
+            context["timeline"], context["timeline_is_longer"] = timeline(obj)
+        return TemplateResponse(request, self.detail_template, context)

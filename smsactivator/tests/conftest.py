@@ -1,0 +1,3 @@
+from refunds.tests.conftest import sim, upstream
+
+__all__ = ["sim", "upstream"]

@@ -1,0 +1,553 @@
+"""What the pages show, how they find it, and what they cost."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from django.db import connection, transaction
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from orders import privacy, search
+from orders import queries as order_queries
+from orders.models import Offer, State
+from refunds.policy import TEXT, Clause
+from smsactivator.common import admin as common_admin
+from smsactivator.tests import world
+from wallet import keys, ledger, queries
+from wallet.models import Account, ApiKey, AuditRun, Transfer
+
+pytestmark = pytest.mark.django_db
+
+LISTS = [
+    "wallet_customer",
+    "wallet_wallet",
+    "wallet_transfer",
+    "wallet_deposit",
+    "orders_order",
+    "orders_sms",
+    "refunds_refund",
+]
+
+
+def signed_in(role: str = "", name: str = "") -> Client:
+    client = Client()
+    client.force_login(world.person(role, name=name))
+    return client
+
+
+def text_of(client: Client, url: str) -> str:
+    response = client.get(url)
+    assert response.status_code == 200, url
+    return response.content.decode()
+
+
+def listed(client: Client, page: str, **query: str) -> set[int]:
+    response = client.get(reverse(f"admin:{page}_changelist"), query)
+    assert response.status_code == 200, response.headers
+    return {row.pk for row in response.context["cl"].result_list}
+
+
+def busy_shop(count: int) -> None:
+    for number in range(count):
+        buyer = world.customer()
+        world.deliver(world.await_sms(world.place(buyer)), text=f"Your code is 4829{number}")
+        world.refund(world.await_sms(world.place(buyer)))
+
+
+# --- cost ---------------------------------------------------------------------------------------
+
+
+def test_a_list_takes_as_many_queries_for_fifty_rows_as_for_five() -> None:
+    client = signed_in()
+    busy_shop(5)
+    few = {}
+    for page in LISTS:
+        with CaptureQueriesContext(
+            connection,
+        ) as captured:
+            client.get(reverse(f"admin:{page}_changelist"))
+        few[page] = len(captured)
+
+    busy_shop(50)
+
+    for page in LISTS:
+        with CaptureQueriesContext(connection) as captured:
+            client.get(reverse(f"admin:{page}_changelist"), {"_facets": "1"})
+        assert len(captured) == few[page], page
+        assert len(captured) <= 9, page
+
+
+def test_a_statement_and_the_front_page_take_constant_queries() -> None:
+    client = signed_in()
+    buyer = world.customer()
+    urls = [reverse("admin:wallet_wallet_change", args=[buyer.pk]), reverse("admin:index")]
+    counts: list[list[int]] = []
+    for orders in (2, 20):
+        for _ in range(orders):
+            world.refund(world.await_sms(world.place(buyer)))
+        counts.append([])
+        for url in urls:
+            with CaptureQueriesContext(connection) as captured:
+                client.get(url)
+            counts[-1].append(len(captured))
+
+    assert counts[0] == counts[1]
+
+
+def test_a_list_counts_and_reaches_a_limited_number_of_rows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(common_admin, "LISTED", 3)
+    client = signed_in()
+    busy_shop(2)
+
+    response = client.get(reverse("admin:orders_order_changelist"))
+
+    assert response.context["cl"].result_count == 3
+    assert "The list ends here, after the newest 3" in response.content.decode()
+    assert client.get(reverse("admin:orders_order_changelist"), {"o": "5.-4"}).status_code == 200
+
+
+# --- finding ------------------------------------------------------------------------------------
+
+
+def test_orders_are_found_by_number_phone_and_customer() -> None:
+    client = signed_in("Support agent")
+    ann = world.customer("tg-ann", email="ann@example.com")
+    bob = world.customer("tg-bob")
+    first = world.await_sms(world.place(ann), phone="+447700900001")
+    second = world.await_sms(world.place(ann), phone="+447700900002")
+    other = world.await_sms(world.place(bob), phone="+33612345678")
+
+    for term, found in {
+        str(first.pk): {first.pk},
+        f"#{other.pk}": {other.pk},
+        "+447700900001": {first.pk},
+        "447700900001": {first.pk},
+        "+44 7700 900002": {second.pk},
+        "447700": {first.pk, second.pk},
+        "+336123": {other.pk},
+        "tg-ann": {first.pk, second.pk},
+        "ann@example.com": {first.pk, second.pk},
+        "tg-an": set(),
+        "7700900001": set(),
+        "999999999999999999999999": set(),
+        "9" * 5000: set(),
+        "%": set(),
+    }.items():
+        assert listed(client, "orders_order", q=term) == found, term
+
+
+def test_a_customer_whose_id_is_a_number_is_found_beside_the_order_of_that_number() -> None:
+    client = signed_in("Support agent")
+    order = world.place(world.customer())
+    namesake = world.customer(str(order.pk))
+    theirs = world.place(namesake)
+
+    assert listed(client, "orders_order", q=str(order.pk)) == {order.pk, theirs.pk}
+
+
+def test_refunds_deposits_transfers_and_wallets_are_found() -> None:
+    client = signed_in("Finance")
+    ann = world.customer("tg-ann", email="ann@example.com")
+    refund = world.refund(world.await_sms(world.place(ann), phone="+447700900001"))
+    bob = world.customer("tg-bob")
+    deposit = bob.storefront.deposits.get(transfer__wallet=bob.pk)
+
+    assert listed(client, "refunds_refund", q="ann@example.com") == {refund.pk}
+    assert listed(client, "refunds_refund", q="+447700900001") == {refund.pk}
+    assert listed(client, "refunds_refund", q="tg-bob") == set()
+    assert listed(client, "wallet_deposit", q=deposit.reference) == {deposit.pk}
+    assert listed(client, "wallet_deposit", q="tg-bob") == {deposit.pk}
+    assert listed(client, "wallet_transfer", q="tg-bob") == {deposit.transfer_id}
+    assert listed(client, "wallet_transfer", q=f"refund:auto:{refund.order_id}") == {
+        refund.transfer_id
+    }
+    assert listed(client, "wallet_wallet", q="tg-ann") == {ann.pk}
+    assert listed(client, "wallet_customer", q=str(bob.pk)) == {bob.pk}
+    assert listed(client, "refunds_refund", customer=str(ann.pk)) == {refund.pk}
+    assert listed(client, "wallet_deposit", transfer__wallet=str(bob.pk)) == {deposit.pk}
+
+
+def test_orders_are_filtered_by_state_upstream_kind_and_time() -> None:
+    client = signed_in("Support agent")
+    buyer = world.customer()
+    old = world.place(buyer, at=datetime(2026, 5, 7, 12, 0, tzinfo=UTC))
+    new = world.await_sms(
+        world.place(buyer, of=world.offer(at="Grizzly"), at=datetime(2026, 5, 8, tzinfo=UTC))
+    )
+
+    assert listed(client, "orders_order", state__exact=State.PLACED) == {old.pk}
+    assert listed(client, "orders_order", upstream__id__exact=str(new.upstream_id)) == {new.pk}
+    assert listed(client, "orders_order", kind__exact=Offer.Kind.RENTAL) == set()
+    assert listed(client, "orders_order", placed_at_to_0="2026-05-07") == {old.pk}
+    assert listed(client, "orders_order", placed_at_from_0="2026-05-08") == {new.pk}
+    both = {"placed_at_from_0": "2026-05-07", "placed_at_from_1": "12:00:00"}
+    assert listed(client, "orders_order", **both) == {old.pk, new.pk}
+    assert listed(client, "orders_order", **both, placed_at_to_0="2026-05-07") == {old.pk}
+    late = {"placed_at_from_0": "2026-05-07", "placed_at_from_1": "12:00:01"}
+    assert listed(client, "orders_order", **late) == {new.pk}
+    for odd in ("2026-02-31", "9999-12-31", "yesterday"):
+        assert listed(client, "orders_order", placed_at_to_0=odd) == {old.pk, new.pk}
+
+
+def test_refunds_are_filtered_by_clause_upstream_and_day() -> None:
+    client = signed_in("Finance")
+    buyer = world.customer()
+    expired = world.refund(world.await_sms(world.place(buyer)))
+    failed = world.refund(
+        world.place(buyer, of=world.offer(at="Grizzly")), Clause.ALLOCATION_FAILED
+    )
+    today = f"{timezone.now():%Y-%m-%d}"
+
+    assert listed(client, "refunds_refund", clause__exact=Clause.NO_SMS_IN_TIME) == {expired.pk}
+    upstream = str(failed.order.upstream_id)
+    assert listed(client, "refunds_refund", order__upstream__id__exact=upstream) == {failed.pk}
+    assert listed(client, "refunds_refund", created_at_from_0=today) == {expired.pk, failed.pk}
+    assert listed(client, "refunds_refund", created_at_to_0="2026-01-01") == set()
+
+
+def test_phone_search_is_a_range_of_the_index() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+    plan = search._phoned("447700").explain()
+    assert "order_phone" in plan
+
+
+# --- the statement ------------------------------------------------------------------------------
+
+
+def test_a_statement_pages_by_version_with_exact_running_balances() -> None:
+    client = signed_in("Support agent")
+    buyer = world.customer(funds="0")
+    with transaction.atomic():
+        ledger.post(
+            [
+                ledger.Posting(
+                    Transfer.Kind.DEPOSIT,
+                    Account.CRYPTO_DEPOSITS,
+                    buyer.pk,
+                    Decimal("1.0001"),
+                    f"d{number}",
+                )
+                for number in range(120)
+            ]
+        )
+    url = reverse("admin:wallet_wallet_change", args=[buyer.pk])
+
+    newest = client.get(url).context
+    middle = client.get(url, {"upto": newest["statement"].older}).context
+    oldest = client.get(url, {"upto": middle["statement"].older}).context
+
+    assert [line["version"] for line in newest["lines"]] == list(range(120, 70, -1))
+    assert [line["version"] for line in middle["lines"]] == list(range(70, 20, -1))
+    assert [line["version"] for line in oldest["lines"]] == list(range(20, 0, -1))
+    assert newest["lines"][0]["balance"] == newest["balance"] == "120.0120"
+    assert newest["brought_forward"] == middle["lines"][0]["balance"] == "70.0070"
+    assert oldest["brought_forward"] == "0.0000"
+    assert (newest["statement"].newer, oldest["statement"].older) == (None, None)
+    assert (middle["statement"].newer, oldest["statement"].newer) == (120, 70)
+
+
+def test_a_statement_names_the_cause_of_each_line() -> None:
+    client = signed_in("Support agent")
+    buyer = world.customer(funds="10")
+    refund = world.refund(world.await_sms(world.place(buyer)))
+
+    lines = client.get(reverse("admin:wallet_wallet_change", args=[buyer.pk])).context["lines"]
+
+    assert [(line["kind"], line["debit"], line["credit"], line["balance"]) for line in lines] == [
+        ("Automatic refund", "", "1.5000", "10.0000"),
+        ("Purchase", "1.5000", "", "8.5000"),
+        ("Deposit", "", "10.0000", "10.0000"),
+    ]
+    order = reverse("admin:orders_order_change", args=[refund.order_id])
+    assert order in lines[0]["causes"]
+    assert reverse("admin:refunds_refund_change", args=[refund.pk]) in lines[0]["causes"]
+    assert order in lines[1]["causes"]
+    assert "Deposit pay-" in lines[2]["causes"]
+
+
+def test_a_statement_opens_at_the_end_of_a_day() -> None:
+    buyer = world.customer(funds="10")
+    world.place(buyer)
+    buyer.wallet.refresh_from_db()
+    now = timezone.now()
+    client = signed_in("Support agent")
+    url = reverse("admin:wallet_wallet_change", args=[buyer.pk])
+
+    assert queries.version_at(buyer.wallet, now + timedelta(days=1)) == 2
+    assert queries.version_at(buyer.wallet, now - timedelta(days=1)) == 0
+    second = Transfer.objects.get(wallet=buyer.pk, wallet_version=2)
+    assert queries.version_at(buyer.wallet, second.posted_at) == 1
+    assert "Nothing was posted by the end of 2020-01-01" in text_of(client, f"{url}?day=2020-01-01")
+    for odd in ("?day=x", "?day=9999-12-31", "?upto=0", "?upto=abc", "?upto=99999", "?upto=-3"):
+        text_of(client, url + odd)
+
+
+def test_the_statement_of_an_empty_wallet_says_so() -> None:
+    buyer = world.customer(funds="0")
+    page = text_of(signed_in(), reverse("admin:wallet_wallet_change", args=[buyer.pk]))
+    assert "Nothing was ever posted to this wallet." in page
+
+
+# --- orders and refunds -------------------------------------------------------------------------
+
+
+def test_an_order_s_page_tells_its_money_its_refund_and_its_history() -> None:
+    refund = world.refund(world.await_sms(world.place(world.customer("tg-ann"))))
+    order = refund.order
+
+    page = text_of(signed_in("Support agent"), f"/admin/orders/order/{order.pk}/change/")
+
+    assert reverse("admin:wallet_transfer_change", args=[order.purchase_id]) in page
+    assert reverse("admin:wallet_transfer_change", args=[order.settlement_id]) in page
+    assert f"Refund {refund.pk}: No SMS within the SLA" in page
+    assert "by automatic: test" in page
+    assert "Placed by the storefront" in page
+    assert 'State: <span class="old">Placed</span> → <span class="new">Awaiting SMS</span>' in page
+    assert 'State: <span class="old">Awaiting SMS</span> → <span class="new">Expired</span>' in page
+
+
+def test_history_is_for_those_who_may_see_it() -> None:
+    order = world.place(world.customer())
+    url = f"/admin/orders/order/{order.pk}/change/"
+    assert "Placed by the storefront" in text_of(signed_in("Senior agent"), url)
+    assert "Placed by the storefront" not in text_of(signed_in("Finance"), url)
+
+
+def test_a_refund_s_page_quotes_the_policy_and_its_facts() -> None:
+    refund = world.refund(world.await_sms(world.place(world.customer())))
+    page = text_of(signed_in("Finance"), f"/admin/refunds/refund/{refund.pk}/change/")
+    assert TEXT[Clause.NO_SMS_IN_TIME] in page
+    assert "<dt>SMS</dt><dd>No</dd>" in page
+    assert "2026-05-07" in page
+
+
+@pytest.mark.parametrize(
+    ("role", "readable"),
+    [("Support agent", False), ("Finance", False), ("Senior agent", True), ("", True)],
+)
+def test_the_text_of_an_sms_is_masked_without_the_permission(role: str, readable: bool) -> None:
+    order = world.await_sms(world.place(world.customer()))
+    sms = world.deliver(order, text="Dear Ann, your code is 482915 for t.me", code="482915")
+    client = signed_in(role)
+
+    for url in (
+        f"/admin/orders/order/{order.pk}/change/",
+        "/admin/orders/sms/",
+        f"/admin/orders/sms/{sms.pk}/change/",
+    ):
+        page = text_of(client, url)
+        assert ("482915" in page) == readable, url
+        assert ("••••••15" in page) != readable, url
+
+
+def test_a_late_sms_is_marked_as_never_shown() -> None:
+    order = world.await_sms(world.place(world.customer()))
+    world.refund(order)
+    world.sms(order, text="Your code is 1", code="1", late=True)
+    page = text_of(signed_in("Support agent"), f"/admin/orders/order/{order.pk}/change/")
+    assert "Late — never shown to the customer" in page
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "masked"),
+    [
+        ("Your code is 482915.", "482915", "Your code is ••••••15."),
+        ("Code 123", "123", "Code ••••••"),
+        ("G-482915 or https://x.io/a", "482915", "G-••••••15 or ••••••"),
+        ("482915 until 12:30, PIN 482915", "482915", "••••••15 until •••••• PIN ••••••15"),
+        ("Your word is banana", "", "•••••• (19 characters)"),
+        ("Your word is banana", "482915", "•••••• (19 characters)"),
+        ("", "", ""),
+    ],
+)
+def test_masking(text: str, code: str, masked: str) -> None:
+    assert privacy.masked_text(text, code) == masked
+
+
+# --- set-up -------------------------------------------------------------------------------------
+
+
+def test_a_key_is_shown_once_and_only_its_hash_is_kept() -> None:
+    client = signed_in(name="boss")
+    shop = world.storefront()
+
+    issued = client.post("/admin/wallet/apikey/add/", {"storefront": shop.pk, "name": "Bot"})
+
+    plain = issued.context["plain"]
+    key = ApiKey.objects.get()
+    assert issued.content.decode().count(plain) == 1
+    assert "no-store" in issued["Cache-Control"]
+    assert keys.authenticate(plain) == key
+    assert (key.created_by, key.prefix) == ("boss", plain[:10])
+    assert plain not in str(ApiKey.objects.values().get())
+    for url in ("/admin/wallet/apikey/", f"/admin/wallet/apikey/{key.pk}/change/"):
+        assert plain not in text_of(client, url)
+    assert ApiKey.objects.count() == 1
+
+
+def test_a_key_is_revoked_by_a_confirmed_post() -> None:
+    client = signed_in(name="boss")
+    key, plain = keys.issue(world.storefront(), name="Bot", created_by="boss")
+    url = f"/admin/wallet/apikey/{key.pk}/revoke/"
+
+    assert "will be refused" in text_of(client, url)
+    assert keys.authenticate(plain) == key
+    assert client.post(url).status_code == 302
+    assert keys.authenticate(plain) is None
+    key.refresh_from_db()
+    assert key.revoked_by == "boss"
+    assert "was revoked before" in client.post(url, follow=True).content.decode()
+
+
+def test_issuing_needs_a_csrf_token() -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(world.person())
+    data = {"storefront": world.storefront().pk, "name": "Bot"}
+    assert client.post("/admin/wallet/apikey/add/", data).status_code == 403
+    assert ApiKey.objects.count() == 0
+
+
+def test_an_offer_s_change_records_who_and_why() -> None:
+    client = signed_in(name="boss")
+    offer = world.offer(price="1.5")
+    data = {
+        "title": offer.title,
+        "active": "on",
+        "price": "1.7500",
+        "upstream": offer.upstream_id,
+        "service": offer.service,
+        "country": offer.country,
+        "kind": offer.kind,
+    }
+    url = f"/admin/orders/offer/{offer.pk}/change/"
+
+    assert client.post(url, data).status_code == 200  # no reason, no change
+    offer.refresh_from_db()
+    assert offer.price == Decimal("1.5000")
+    assert client.post(url, data | {"reason": "Dearer upstream"}).status_code == 302
+
+    offer.refresh_from_db()
+    last = offer.history.order_by("-history_id").first()
+    assert offer.price == last.price == Decimal("1.7500")
+    assert (last.history_actor, last.history_change_reason) == ("boss", "Dearer upstream")
+    assert last.history_user.username == "boss"
+    assert offer.history.count() == 2
+    assert "Dearer upstream" in text_of(client, url)
+
+
+def test_an_offer_is_added_with_its_history() -> None:
+    client = signed_in(name="boss")
+    data = {
+        "title": "Telegram in Chile",
+        "active": "on",
+        "price": "0.9",
+        "upstream": world.upstream().pk,
+        "service": "tg",
+        "country": "cl",
+        "kind": "rental",
+        "reason": "Asked for",
+    }
+    refused = client.post("/admin/orders/offer/add/", data | {"rental_hours": 1})
+    assert refused.status_code == 200
+    assert Offer.objects.count() == 0  # too short a rental
+
+    assert client.post("/admin/orders/offer/add/", data | {"rental_hours": 24}).status_code == 302
+    assert Offer.objects.get().history.get().history_actor == "boss"
+
+
+# --- the front page -----------------------------------------------------------------------------
+
+
+def test_the_front_page_s_figures_are_exact() -> None:
+    client = signed_in()
+    now = timezone.now()
+    buyer = world.customer()
+    upstream = world.upstream()
+    upstream.looked_at = now
+    upstream.save()
+    world.place(buyer)
+    world.await_sms(world.place(buyer), deadline=now + timedelta(minutes=5))
+    overdue = world.await_sms(world.place(buyer), deadline=now - timedelta(seconds=90))
+    world.deliver(world.await_sms(world.place(buyer)))
+    for clause in (Clause.CANCELLED_BEFORE_SMS, Clause.NO_SMS_IN_TIME, Clause.NO_SMS_IN_TIME):
+        world.refund(world.await_sms(world.place(buyer)), clause)
+    AuditRun.objects.create(
+        started_at=now,
+        finished_at=now,
+        passed=False,
+        checks=world.figures(escrow="4.5000", open_orders="4.4000"),
+    )
+
+    context = client.get("/admin/").context
+
+    assert context["overdue"]["count"] == 1
+    assert order_queries.overdue_orders() == order_queries.Overdue(1, overdue.deadline)
+    assert context["open_orders"] == {"count": 3, "price": "4.5000"}
+    assert [(r["label"], r["hour"], r["day_amount"]) for r in context["flows"]] == [
+        ("Placed", 7, "10.5000"),
+        ("Delivered", 1, "1.5000"),
+        ("Refunded", 3, "4.5000"),
+    ]
+    assert [(c["label"], c["count"], c["amount"]) for c in context["refunds"]["clauses"]] == [
+        ("No SMS within the SLA", 2, "3.0000"),
+        ("Cancelled before any SMS", 1, "1.5000"),
+        ("Number broken", 0, "0.0000"),
+        ("Allocation failed", 0, "0.0000"),
+    ]
+    assert (context["refunds"]["count"], context["refunds"]["amount"]) == (3, "4.5000")
+    assert context["escrow"]["difference"] == "+0.1000"
+    assert not context["escrow"]["agrees"]
+    assert not context["audit"]["passed"]
+    assert context["sweep"] is None
+    assert listed(client, "orders_order", overdue="yes") == {overdue.pk}
+
+
+@pytest.mark.parametrize(
+    ("deadline", "looked_at", "overdue"),
+    [
+        (-30, None, 0),  # not looked at yet: an SMS may be waiting upstream
+        (-30, -60, 0),  # looked at before the deadline only
+        (-30, -10, 1),
+        (-119, -600, 0),  # within the grace of an upstream that cannot be reached
+        (-125, -600, 1),
+        (-125, None, 1),
+        (30, 0, 0),
+    ],
+)
+def test_an_order_is_overdue_when_its_upstream_was_looked_at_or_its_grace_is_over(
+    deadline: int, looked_at: int | None, overdue: int
+) -> None:
+    now = timezone.now()
+    upstream = world.upstream()
+    upstream.looked_at = None if looked_at is None else now + timedelta(seconds=looked_at)
+    upstream.save()
+    order = world.place(world.customer())
+    world.await_sms(order, deadline=now + timedelta(seconds=deadline))
+
+    assert order_queries.overdue_orders().count == overdue
+
+
+@pytest.mark.parametrize("role", ["", "Support agent", "Senior agent", "Finance"])
+def test_the_front_page_of_an_empty_shop(role: str) -> None:
+    response = signed_in(role).get("/admin/")
+    page = response.content.decode()
+
+    assert response.context["overdue"]["count"] == 0
+    assert "Every order in time" in page
+    assert "No sweep has run" in page
+    assert ("Last audit" in page) == (role != "Support agent")
+
+
+def test_every_list_of_an_empty_shop_opens() -> None:
+    client = signed_in()
+    for page in [*LISTS, "wallet_auditrun", "refunds_sweep", "orders_offer", "orders_upstream"]:
+        assert listed(client, page) == set()
+        assert listed(client, page, q="1") == set()
