@@ -24,7 +24,7 @@ class MoneyField(models.DecimalField):  # type: ignore[type-arg]
 
     def db_check(self, connection: BaseDatabaseWrapper) -> str:
         # To PostgreSQL NaN is a NUMERIC greater than every number, so it passes any "> 0".
-        return f"{connection.ops.quote_name(self.column)} <> 'NaN'"
+        return f"{connection.ops.quote_name(self.column or '')} <> 'NaN'"
 
 
 def usd(value: str | int | Decimal) -> Decimal:
