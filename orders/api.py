@@ -12,7 +12,15 @@ from orders import placing
 from orders.locking import OrderUnknown
 from orders.models import REFUNDED, Offer, Order
 from orders.queries import storefront_order
-from smsactivator.common.api import AmountOut, ExternalId, Id, PathId, Problem, Reference
+from smsactivator.common.api import (
+    AmountOut,
+    Body,
+    ExternalId,
+    Id,
+    PathId,
+    Problem,
+    Reference,
+)
 from wallet import customers
 from wallet.api import StorefrontRequest, actor_of
 from wallet.models import Transfer
@@ -21,7 +29,7 @@ router = Router(tags=["Orders"])
 
 PAGE = 50
 LARGEST_PAGE = 200
-Limit = Annotated[int, Field(ge=1, le=LARGEST_PAGE)]
+Limit = Annotated[PathId, Field(le=LARGEST_PAGE)]
 
 
 class OfferOut(Schema):
@@ -39,7 +47,7 @@ class OfferPage(Schema):
     next: int | None = Field(None, description="Pass as `after` for the next page.")
 
 
-class OrderIn(Schema):
+class OrderIn(Body):
     customer: ExternalId
     offer: Id
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.core.exceptions import RequestDataTooBig
@@ -12,12 +12,13 @@ from ninja.errors import AuthenticationError, HttpError, ValidationError
 
 from orders.api import router as orders
 from refunds.api import router as refunds
-from smsactivator.common.api import problem
+from smsactivator.common.api import OneMeaning, problem
 from smsactivator.common.errors import Refused
 from wallet.api import StorefrontKey
 from wallet.api import router as customers
 
 PREFIX = "/api/v1/"
+NAMED = 20  # errors of one request that are named
 
 api = NinjaAPI(
     title="smsactivator storefront API",
@@ -27,6 +28,7 @@ api = NinjaAPI(
         "Amounts are text with up to four decimal places. Errors are application/problem+json."
     ),
     auth=StorefrontKey(),
+    parser=OneMeaning(),
     urls_namespace="storefront",
 )
 api.add_router("", customers)
@@ -42,11 +44,20 @@ def refused(request: HttpRequest, error: Refused) -> HttpResponse:
 @api.exception_handler(ValidationError)
 def invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
     errors = [
-        {"where": ".".join(str(part) for part in found["loc"]), "what": str(found["msg"])}
-        for found in error.errors
+        {
+            "where": _where(found["loc"]),
+            "what": str(found["msg"]).removeprefix("Value error, "),
+        }
+        for found in error.errors[:NAMED]
     ]
     detail = "; ".join(f"{found['where']}: {found['what']}" for found in errors)
     return problem(422, "invalid", detail, errors=errors)
+
+
+def _where(location: Sequence[str | int]) -> str:
+    # Ninja names the body twice: once as the place, once as the parameter of our function.
+    parts = location[1:] if tuple(location[:2]) == ("body", "body") else location
+    return ".".join(str(part)[:64] for part in parts)
 
 
 @api.exception_handler(AuthenticationError)
@@ -60,6 +71,9 @@ def unauthenticated(request: HttpRequest, error: AuthenticationError) -> HttpRes
 
 @api.exception_handler(HttpError)
 def http_error(request: HttpRequest, error: HttpError) -> HttpResponse:
+    # Ninja answers whatever a parser raises with one sentence; the parser knew more.
+    if isinstance(error.__cause__, Refused):
+        return refused(request, error.__cause__)
     return problem(error.status_code, "bad_request", str(error))
 
 

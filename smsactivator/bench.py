@@ -292,7 +292,15 @@ class Bench:
                 order.release(due_at=now)
                 order.settlement = transfer
                 order._change_reason = "No SMS arrived by the deadline"  # type: ignore[attr-defined]
-                order.save()
+                order.save(
+                    update_fields=[
+                        "state",
+                        "ended_at",
+                        "settlement",
+                        "upstream_side",
+                        "upstream_due_at",
+                    ]
+                )
                 Refund.objects.create(
                     order=order,
                     transfer=transfer,

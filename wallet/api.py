@@ -10,7 +10,7 @@ from ninja import Field, Router, Schema
 from ninja.responses import Status
 from ninja.security import HttpBearer
 
-from smsactivator.common.api import AmountIn, AmountOut, Email, ExternalId, Problem, Reference
+from smsactivator.common.api import AmountIn, AmountOut, Body, Email, ExternalId, Problem, Reference
 from smsactivator.common.history import Actor
 from wallet import customers, deposits, keys
 from wallet.models import ApiKey, Customer, Deposit
@@ -36,7 +36,7 @@ def actor_of(request: StorefrontRequest) -> Actor:
     return Actor.api_key(request.auth.storefront.name, request.auth.prefix)
 
 
-class CustomerIn(Schema):
+class CustomerIn(Body):
     email: Email | None = Field(None, description="Left as it is when not given.")
     status: Literal["active", "suspended"] | None = Field(
         None, description="Left as it is when not given; a new customer is active."
@@ -54,7 +54,7 @@ class CustomerOut(Schema):
         return customer.external_id
 
 
-class DepositIn(Schema):
+class DepositIn(Body):
     amount: AmountIn
     reference: Reference
 

@@ -26,7 +26,7 @@ def deposit(customer: Customer, *, amount: Decimal, reference: str) -> tuple[Dep
     wallet. Raises DepositOutOfRange, and IdempotencyConflict when the reference stands for another
     amount or customer.
     """
-    if not 0 < amount <= LARGEST:
+    if not amount.is_finite() or not 0 < amount <= LARGEST:
         raise DepositOutOfRange(
             f"A deposit must be more than 0 and at most {LARGEST:,} USD, not {amount}."
         )

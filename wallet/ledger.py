@@ -157,9 +157,8 @@ def _insert(postings: Sequence[Posting], wallets: dict[int, LockedWallet]) -> di
     versions: list[int | None] = []
     balances: list[Decimal | None] = []
     for posting in postings:
-        if posting.amount <= 0:
+        if usd(posting.amount) <= 0:
             raise ValueError(f"an amount must be positive, not {posting.amount}")
-        usd(posting.amount)
         wallet_id = posting.wallet_id
         wallet_ids.append(wallet_id)
         if wallet_id is None:

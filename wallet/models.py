@@ -157,7 +157,36 @@ class Transfer(models.Model):
                 & (Q(credit_account__in=Account.values) | Q(credit_account__gte=FIRST_WALLET)),
                 name="transfer_accounts_known",
             ),
+            models.CheckConstraint(
+                condition=Q(
+                    kind="deposit",
+                    debit_account=Account.CRYPTO_DEPOSITS,
+                    credit_account__gte=FIRST_WALLET,
+                )
+                | Q(
+                    kind="purchase",
+                    debit_account__gte=FIRST_WALLET,
+                    credit_account=Account.ORDER_ESCROW,
+                )
+                | Q(
+                    kind="delivery",
+                    debit_account=Account.ORDER_ESCROW,
+                    credit_account=Account.SALES,
+                )
+                | Q(
+                    kind="auto_refund",
+                    debit_account=Account.ORDER_ESCROW,
+                    credit_account__gte=FIRST_WALLET,
+                )
+                | Q(
+                    kind="upstream_cost",
+                    debit_account=Account.UPSTREAM_COST,
+                    credit_account=Account.UPSTREAM_PREPAID,
+                ),
+                name="transfer_kind_names_its_accounts",
+            ),
             # At most one side is a wallet, and it is the wallet whose version this row carries.
+            # Each column is asked for by itself: a CHECK that comes to NULL lets the row pass.
             models.CheckConstraint(
                 condition=Q(
                     debit_account__lt=FIRST_WALLET,
@@ -167,15 +196,11 @@ class Transfer(models.Model):
                     balance_after__isnull=True,
                 )
                 | Q(
-                    debit_account=F("wallet"),
-                    credit_account__lt=FIRST_WALLET,
+                    Q(debit_account=F("wallet"), credit_account__lt=FIRST_WALLET)
+                    | Q(credit_account=F("wallet"), debit_account__lt=FIRST_WALLET),
+                    wallet__isnull=False,
                     wallet_version__isnull=False,
-                    balance_after__gte=0,
-                )
-                | Q(
-                    credit_account=F("wallet"),
-                    debit_account__lt=FIRST_WALLET,
-                    wallet_version__isnull=False,
+                    balance_after__isnull=False,
                     balance_after__gte=0,
                 ),
                 name="transfer_wallet_is_its_one_wallet_side",
@@ -219,7 +244,7 @@ class AuditRun(models.Model):
     started_at = models.DateTimeField(db_index=True)
     finished_at = models.DateTimeField()
     passed = models.BooleanField()
-    checks = models.JSONField(help_text="A list of {name, seconds, rows_checked, differences}.")
+    checks = models.JSONField(help_text="A list of {name, seconds, count, differences, figures}.")
 
     def __str__(self) -> str:
         return f"Audit of {self.started_at:%Y-%m-%d %H:%M:%S} UTC"

@@ -12,7 +12,10 @@ BEGIN
     FROM refunded AS refund
     JOIN orders_order AS bought ON bought.id = refund.order_id
     JOIN wallet_transfer AS transfer ON transfer.id = refund.transfer_id
-    WHERE transfer.amount <> refund.amount OR transfer.credit_account <> bought.customer_id
+    WHERE transfer.amount <> refund.amount
+        OR transfer.kind <> 'auto_refund'
+        OR transfer.credit_account <> bought.customer_id
+        OR bought.settlement_id IS DISTINCT FROM transfer.id
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'refund % does not agree with its transfer', wrong

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import re
 from decimal import Decimal
 from typing import Annotated, Any
 
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
-from django.http import HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from ninja import Schema
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema
+from ninja.parser import Parser
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
+
+from smsactivator.common.errors import Refused
 
 LARGEST_ID = 2**63 - 1
+WHOLE = r"[0-9]{1,19}"
 AMOUNT = r"^[0-9]{1,15}(\.[0-9]{1,4})?$"
 
 
@@ -25,6 +37,13 @@ def _amount(value: Any) -> Decimal:
             'an amount is a text like "12.50": not negative, up to 15 digits and 4 decimal places'
         )
     return Decimal(value)
+
+
+def _whole(value: Any) -> Any:
+    # "1_0", " 10" and "10.0" would be read as 10: one order must have one address.
+    if isinstance(value, str) and not re.fullmatch(WHOLE, value):
+        raise ValueError("not a whole number")
+    return value
 
 
 def _email(value: str) -> str:
@@ -48,10 +67,63 @@ AmountOut = Annotated[
     WithJsonSchema({"type": "string", "pattern": AMOUNT, "examples": ["12.5000"]}),
 ]
 Id = Annotated[int, Field(strict=True, ge=1, le=LARGEST_ID)]
-PathId = Annotated[int, Field(ge=1, le=LARGEST_ID)]
+PathId = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=LARGEST_ID)]
 ExternalId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:@+-]{1,64}$")]
 Reference = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]
 Email = Annotated[str, Field(max_length=254), AfterValidator(_email)]
+
+
+class Body(Schema):
+    """What a request's body may hold, and nothing else.
+
+    A field that we do not know is refused, for it may say what we would not heed ("currency").
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class NotJson(Refused):
+    """The body is not JSON that has one meaning."""
+
+    code = "not_json"
+    status = 400
+
+
+class NotCalledJson(Refused):
+    """The body's content type is not JSON."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class OneMeaning(Parser):
+    """Reads JSON strictly: UTF-8, each name once, no NaN."""
+
+    def parse_body(self, request: HttpRequest) -> Any:
+        """The body's value. Raises NotCalledJson and NotJson."""
+        if request.content_type != "application/json":
+            raise NotCalledJson("Send the body as application/json.")
+        try:
+            return json.loads(
+                request.body.decode("utf-8"),
+                object_pairs_hook=_each_name_once,
+                parse_constant=_no_number,
+            )
+        except RecursionError:
+            raise NotJson("The body is nested too deeply.") from None
+        except ValueError as error:
+            raise NotJson(f"The body is not JSON in UTF-8: {error}.") from None
+
+
+def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object names a field twice")
+    return found
+
+
+def _no_number(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON number")
 
 
 class Problem(Schema):

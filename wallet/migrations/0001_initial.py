@@ -21,7 +21,7 @@ class Migration(migrations.Migration):
                 ('started_at', models.DateTimeField(db_index=True)),
                 ('finished_at', models.DateTimeField()),
                 ('passed', models.BooleanField()),
-                ('checks', models.JSONField(help_text='A list of {name, seconds, rows_checked, differences}.')),
+                ('checks', models.JSONField(help_text='A list of {name, seconds, count, differences, figures}.')),
             ],
         ),
         migrations.CreateModel(
@@ -169,7 +169,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='transfer',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('balance_after__isnull', True), ('credit_account__lt', 1000), ('debit_account__lt', 1000), ('wallet__isnull', True), ('wallet_version__isnull', True)), models.Q(('balance_after__gte', 0), ('credit_account__lt', 1000), ('debit_account', models.F('wallet')), ('wallet_version__isnull', False)), models.Q(('balance_after__gte', 0), ('credit_account', models.F('wallet')), ('debit_account__lt', 1000), ('wallet_version__isnull', False)), _connector='OR'), name='transfer_wallet_is_its_one_wallet_side'),
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('credit_account__gte', 1000), ('debit_account', 1), ('kind', 'deposit')), models.Q(('credit_account', 2), ('debit_account__gte', 1000), ('kind', 'purchase')), models.Q(('credit_account', 3), ('debit_account', 2), ('kind', 'delivery')), models.Q(('credit_account__gte', 1000), ('debit_account', 2), ('kind', 'auto_refund')), models.Q(('credit_account', 5), ('debit_account', 4), ('kind', 'upstream_cost')), _connector='OR'), name='transfer_kind_names_its_accounts'),
+        ),
+        migrations.AddConstraint(
+            model_name='transfer',
+            constraint=models.CheckConstraint(condition=models.Q(models.Q(('balance_after__isnull', True), ('credit_account__lt', 1000), ('debit_account__lt', 1000), ('wallet__isnull', True), ('wallet_version__isnull', True)), models.Q(models.Q(models.Q(('credit_account__lt', 1000), ('debit_account', models.F('wallet'))), models.Q(('credit_account', models.F('wallet')), ('debit_account__lt', 1000)), _connector='OR'), ('balance_after__gte', 0), ('balance_after__isnull', False), ('wallet__isnull', False), ('wallet_version__isnull', False)), _connector='OR'), name='transfer_wallet_is_its_one_wallet_side'),
         ),
         migrations.AddConstraint(
             model_name='transfer',

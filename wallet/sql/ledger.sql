@@ -15,6 +15,31 @@ CREATE TRIGGER deposit_is_append_only
     BEFORE UPDATE OR DELETE OR TRUNCATE ON wallet_deposit
     FOR EACH STATEMENT EXECUTE FUNCTION ledger_is_append_only();
 
+-- A deposit stands for the money that arrived for a customer of its own storefront.
+CREATE FUNCTION deposit_agrees_with_its_transfer() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    wrong bigint;
+BEGIN
+    SELECT deposit.id INTO wrong
+    FROM deposited AS deposit
+    LEFT JOIN wallet_transfer AS transfer
+        ON transfer.id = deposit.transfer_id AND transfer.kind = 'deposit'
+    LEFT JOIN wallet_customer AS customer
+        ON customer.id = transfer.credit_account AND customer.storefront_id = deposit.storefront_id
+    WHERE customer.id IS NULL
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'deposit % does not agree with its transfer', wrong
+            USING ERRCODE = 'check_violation';
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER deposit_agrees_with_its_transfer
+    AFTER INSERT ON wallet_deposit
+    REFERENCING NEW TABLE AS deposited
+    FOR EACH STATEMENT EXECUTE FUNCTION deposit_agrees_with_its_transfer();
+
 -- A wallet's transfers form a chain: version 1, 2, 3 … without a gap, each balance the one before
 -- it plus or minus the amount. The wallet then takes over the balance and version of its last one:
 -- nothing else writes them, so neither can exist without the other.
