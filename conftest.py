@@ -81,6 +81,37 @@ def server_home():
         yield home
 
 
+@pytest.fixture(autouse=True)
+def books_agree(request):
+    """After each test that moves money the audit passes, whatever the test was for.
+
+    The wallet's own tests move money that belongs to no order; they are held to the checks of the
+    ledger. A test that breaks the books on purpose says so: ``@pytest.mark.broken_books``.
+    """
+    marks = request.node.get_closest_marker
+    if marks("django_db") is None or marks("broken_books") is not None:
+        yield
+        return
+    request.getfixturevalue("db")
+    yield
+    from django.db import connection
+
+    from smsactivator import auditing
+    from wallet import audit
+    from wallet.models import Transfer
+
+    ledger_alone = request.path.is_relative_to(Path(__file__).parent / "wallet")
+    checks = audit.CHECKS if ledger_alone else auditing.CHECKS
+
+    # A test that ended in a refusal of the database has nothing left to look at.
+    if connection.needs_rollback or not Transfer.objects.exists():
+        return
+    with connection.cursor() as cursor:
+        for check in checks:
+            cursor.execute(check.sql)
+            assert cursor.fetchall() == [], check.name
+
+
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup, django_db_blocker):
     """Keep a copy of the rows that migrations made, and have every flush put them back.

@@ -15,7 +15,7 @@ from refunds.tests import world
 from wallet.models import Transfer, Wallet
 from wallet.tests.attack import CHECK, NOT_NULL, RESTRICT, UNIQUE, assert_refused, run
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.broken_books]
 
 SETTLED = "order_settled_exactly_when_not_open"
 
