@@ -38,6 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["REDIS_PREFIX"] += f"{worker}:"
     os.environ["DJANGO_SETTINGS_MODULE"] = "smsactivator.settings"
     django.setup()
+    # A worker inherits the name of the settings, so pytest-django read them before its prefix.
+    settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"] = os.environ["REDIS_PREFIX"]
     # The real one is slow on purpose.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
