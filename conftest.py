@@ -11,6 +11,7 @@ from pathlib import Path
 
 import django
 import pytest
+import redis
 from django.conf import settings
 
 ENVIRONMENT = pytest.StashKey[contextlib.ExitStack]()
@@ -32,13 +33,14 @@ def pytest_configure(config: pytest.Config) -> None:
         _start_missing_servers(stack)
         os.environ["SMSACTIVATOR_ENV"] = "development"
         os.environ["REDIS_PREFIX"] = f"test-{uuid.uuid4().hex[:12]}:"
+        stack.callback(_remove_keys, os.environ["REDIS_URL"], os.environ["REDIS_PREFIX"])
         # A pool keeps connections of other threads open, and the test database cannot be dropped.
         os.environ.setdefault("DATABASE_POOL_SIZE", "0")
     else:
         os.environ["REDIS_PREFIX"] += f"{worker}:"
     os.environ["DJANGO_SETTINGS_MODULE"] = "smsactivator.settings"
     django.setup()
-    # A worker inherits the name of the settings, so pytest-django read them before its prefix.
+    # A worker's settings may have been read already, with the prefix of the whole run.
     settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"] = os.environ["REDIS_PREFIX"]
     # The real one is slow on purpose.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
@@ -47,6 +49,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if ENVIRONMENT in config.stash:
         config.stash[ENVIRONMENT].close()
+
+
+def _remove_keys(redis_url: str, prefix: str) -> None:
+    """Leave nothing on a server that is not ours: a killed Celery worker cannot tidy up."""
+    with redis.Redis.from_url(redis_url) as broker:
+        for key in broker.scan_iter(f"{prefix}*"):
+            broker.delete(key)
 
 
 def _start_missing_servers(stack: contextlib.ExitStack) -> None:

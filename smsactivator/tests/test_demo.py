@@ -93,7 +93,8 @@ class Shop:
             return httpx.Response(500, text="Your code is 123456")
         body = json.loads(request.content or "{}")
         if path == "/offers":
-            return httpx.Response(200, json={"items": [{"id": 1, "kind": "activation", "price": "2.00"}]})
+            offer = {"id": 1, "kind": "activation", "price": "2.00"}
+            return httpx.Response(200, json={"items": [offer]})
         if path.endswith("/deposits"):
             self.balance += Decimal(body["amount"])
         if path == "/orders":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
+import time
 from decimal import Decimal
 
 from orders.upstreams.simulator import Behaviour, Dialect, Simulator
@@ -61,6 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
         price=options.price,
         lifetime=options.lifetime,
         early_cancel=options.early_cancel,
+        # A real wholesaler never sells a reference twice; a world that is made anew must not, too.
+        first_ref=int(time.time() * 100),
         dialect=Dialect(errors=options.errors, utc_offset=options.utc_offset),
         behaviour=Behaviour(
             sms_after=options.sms_after,

@@ -99,6 +99,7 @@ class Market:
         lifetime: float,
         early_cancel: float,
         behaviour: Behaviour | None,
+        first_ref: int,
     ) -> None:
         self.lock = threading.RLock()
         self.clock = clock
@@ -120,9 +121,7 @@ class Market:
         self._ended: deque[str] = deque()
         self._by_order: dict[str, str] = {}
         self._due: list[tuple[float, int, Callable[[float], None]]] = []
-        # As at a real wholesaler, a number that was sold once is never another's: not even when
-        # this world is made anew.
-        self._numbers = itertools.count(int(clock() * 100) % 100_000_000_000)
+        self._numbers = itertools.count(first_ref)
         self._order_of_due = itertools.count()
 
     @property

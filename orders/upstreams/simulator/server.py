@@ -79,6 +79,7 @@ class Simulator:
         early_cancel: float = 120.0,
         dialect: Dialect | None = None,
         behaviour: Behaviour | None = None,
+        first_ref: int = 100_000_001,
     ) -> None:
         self.market = Market(
             clock=clock,
@@ -88,6 +89,7 @@ class Simulator:
             lifetime=lifetime,
             early_cancel=early_cancel,
             behaviour=behaviour,
+            first_ref=first_ref,
         )
         self.dialect = dialect or Dialect()
         self.api_key = api_key
