@@ -91,7 +91,7 @@ def allocate_forgotten(limit: int = 1000) -> int:
         .values_list("pk", flat=True)[:limit]
     )
     for order_id in forgotten:
-        tasks.allocate.delay(order_id)
+        tasks.allocate.apply_async(args=[order_id], expires=settings.TASK_EXPIRES)
     return len(forgotten)
 
 
@@ -147,7 +147,13 @@ def _buy(client: Upstream, order: Order) -> Number:
             hours=order.rental_hours,
             order_key=str(order.pk),
         )
-    return client.allocate(service=order.service, country=order.country, order_key=str(order.pk))
+    return client.allocate(
+        service=order.service,
+        country=order.country,
+        order_key=str(order.pk),
+        # Never more than the customer pays; an upstream that is dearer refuses.
+        max_price=order.price,
+    )
 
 
 def _record_refusal(order_id: int, refusal: AllocationRefused, words: str) -> None:

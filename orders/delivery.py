@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from django.db import transaction
+from django.db import DataError, IntegrityError, transaction
 from django.utils import timezone
+from django_fsm import TransitionNotAllowed
 
 from orders.locking import claim, lock
 from orders.models import OPEN, Order, Sms, State, UpstreamSide
 from orders.upstreams.base import Message
 from smsactivator.common import history
+from smsactivator.common.errors import Refused
 from smsactivator.common.history import Actor
 from wallet import ledger
 from wallet.models import Account, Transfer
 
+log = logging.getLogger(__name__)
+
+# What the database, the ledger and the state machine say of one order's data that are wrong.
+CONTRADICTIONS = (Refused, DataError, IntegrityError, TransitionNotAllowed)
 POLLING = Actor.automatic("polling")
 FINISHING = Actor.automatic("finishing")
 
@@ -35,9 +42,9 @@ def record_sms(arrivals: Mapping[int, Sequence[Arrival]]) -> int:
     An SMS in time delivers an order that still awaits one: its price goes from escrow to sales, and
     its refund can no longer happen. On an order that has ended, or past the deadline, the SMS is
     kept as late and its cost is booked. The same SMS again changes nothing. Locks the orders.
+    An order whose data contradict themselves keeps no other waiting: it is logged at error.
     Returns how many orders were delivered.
     """
-    now = timezone.now()
     # The same SMS is found again and again: only orders with a new one are worth a lock.
     known = _known_digests(arrivals)
     fresh = [
@@ -45,8 +52,22 @@ def record_sms(arrivals: Mapping[int, Sequence[Arrival]]) -> int:
         for order_id, found in arrivals.items()
         if any((order_id, _digest(arrival.message)) not in known for arrival in found)
     ]
-    if not fresh:
-        return 0
+    try:
+        return _record(fresh, arrivals)
+    except CONTRADICTIONS:
+        log.exception("a batch of SMS was refused; it is taken apart")
+    delivered = 0
+    for order_id in fresh:
+        try:
+            delivered += _record([order_id], arrivals)
+        except CONTRADICTIONS as error:
+            # Its words may name the row, and so the text of an SMS.
+            log.error("order %s: its SMS is refused (%s)", order_id, type(error).__name__)  # noqa: TRY400
+    return delivered
+
+
+def _record(fresh: Sequence[int], arrivals: Mapping[int, Sequence[Arrival]]) -> int:
+    now = timezone.now()
     with transaction.atomic():
         orders = lock(fresh)
         known = _known_digests(fresh)
@@ -183,7 +204,7 @@ def _is_late(order: Order, arrival: Arrival) -> bool:
 
 
 def _digest(message: Message) -> str:
-    # One list tells the code alone, another the text too: the code is what makes it the same SMS.
+    # One list tells the code alone, another the text too: where there is a code, it says which.
     return hashlib.sha256((message.code or message.text).encode()).hexdigest()
 
 

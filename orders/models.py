@@ -20,13 +20,35 @@ class Upstream(models.Model):
 
     code = models.SlugField(max_length=32, unique=True, help_text="Also names UPSTREAM_KEY_<CODE>.")
     name = models.CharField(max_length=100)
+    # Two rows of one account would each take the other's numbers for nobody's.
     base_url = models.URLField(help_text="Without /stubs/handler_api.php.")
     # Written by the polling alone (orders/polling.py).
-    looked_at = models.DateTimeField(null=True, editable=False)
+    looked_at = models.DateTimeField(
+        null=True, editable=False, help_text="When the last complete look began."
+    )
+    failing_since = models.DateTimeField(
+        null=True, editable=False, help_text="The first failed look since the last complete one."
+    )
+    failed_at = models.DateTimeField(
+        null=True, editable=False, help_text="When the last failed look began."
+    )
     look_lease_until = models.DateTimeField(null=True, editable=False)
     last_error = models.CharField(max_length=200, default="", editable=False)
 
-    history = records(excluded_fields=["looked_at", "look_lease_until", "last_error"])
+    history = records(
+        excluded_fields=[
+            "looked_at",
+            "failing_since",
+            "failed_at",
+            "look_lease_until",
+            "last_error",
+        ]
+    )
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["base_url"], name="upstream_base_url_once"),
+        ]
 
     def __str__(self) -> str:
         return self.name

@@ -1,34 +1,30 @@
-"""Polling: what the upstreams know about our numbers.
+"""Polling: what the upstreams know about our activations.
 
 One look at an upstream asks for its complete list of live activations, and for its history where
-one of ours is missing from that list. A look counts (``looked_at``) only when all it found is
-stored, so whoever trusts it knows that no SMS was overlooked. Absence alone never ends an order.
+one of ours is missing from that list. What is found is stored at once; the look counts
+(``looked_at``) only when all was asked, read and stored, so whoever trusts it knows that no SMS was
+overlooked. Absence alone never ends an order.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import Q
+from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
-from orders.allocation import RENTAL_LOOK_EVERY, hand_out
 from orders.delivery import Arrival, record_sms
-from orders.locking import lock, lock_one
-from orders.models import REFUNDED, Offer, Order, State, Upstream, UpstreamSide
+from orders.locking import lock
+from orders.models import REFUNDED, Offer, Order, State, Upstream
+from orders.reconciliation import reconcile
 from orders.upstreams import base
-from orders.upstreams.base import (
-    Activation,
-    Number,
-    UpstreamError,
-    UpstreamState,
-    UpstreamUnavailable,
-)
+from orders.upstreams.base import Activation, UpstreamError, UpstreamProtocolError, UpstreamState
 from orders.upstreams.registry import client_for
 from smsactivator.common import history
 from smsactivator.common.history import Actor
@@ -36,121 +32,154 @@ from smsactivator.common.history import Actor
 log = logging.getLogger(__name__)
 
 POLLING = Actor.automatic("polling")
-RECONCILING = Actor.automatic("reconciliation")
-# A look that takes longer than this is taken for dead, and another may begin.
-LEASE = timedelta(minutes=5)
-# How long a purchase of unknown outcome is looked for. An activation lives 20 minutes as a rule.
-RECONCILE_FOR = timedelta(minutes=30)
-RENTALS_A_LOOK = 200
+# A look that takes longer than this is taken for dead and another may begin. Two at once are
+# harmless: what they store, they store once, and the later start counts.
+LEASE = timedelta(seconds=60)
+# An upstream's history goes back 30 days at most.
+HISTORY_REACH = timedelta(days=28)
+DETAILS_A_LOOK = 100
+# What may mean that there is an SMS which this answer does not show.
+UNCLEAR = {UpstreamState.UNKNOWN, UpstreamState.RECEIVED, UpstreamState.FINISHED}
 
 
 def look(upstream_id: int) -> bool:
     """Look at one upstream and store all it tells. Returns whether the look was complete.
 
-    One look at a time: a second one at the same moment does nothing and returns False. When the
-    upstream cannot be asked, nothing changes but its ``last_error``. No request under a lock.
+    One look at a time: a second one at the same moment does nothing and returns False. A look that
+    fails half-way keeps what it found and counts as failed. No request is made under a lock.
     """
     started_at = timezone.now()
-    if not _take_lease(upstream_id, started_at):
+    lease = started_at + LEASE
+    free = Q(look_lease_until=None) | Q(look_lease_until__lt=started_at)
+    if not Upstream.objects.filter(free, pk=upstream_id).update(look_lease_until=lease):
         return False
     upstream = Upstream.objects.get(pk=upstream_id)
-    error = ""
     try:
-        client = client_for(upstream)
-        _look_at_activations(upstream, client, started_at)
+        _look(upstream, client_for(upstream), started_at)
     except UpstreamError as problem:
-        error = str(problem)[:200]
-        log.warning("upstream %s: %s", upstream.code, error)
+        log.warning("upstream %s: %s", upstream.code, problem)
+        Upstream.objects.filter(pk=upstream_id).update(
+            failing_since=Coalesce("failing_since", started_at),
+            failed_at=started_at,
+            last_error=str(problem)[:200],
+        )
+        return False
     else:
-        _look_at_rentals(upstream, client, started_at)
-    _give_lease_back(upstream_id, None if error else started_at, error)
-    return not error
-
-
-def _take_lease(upstream_id: int, now: datetime) -> bool:
-    free = Q(look_lease_until=None) | Q(look_lease_until__lt=now)
-    return bool(Upstream.objects.filter(free, pk=upstream_id).update(look_lease_until=now + LEASE))
-
-
-def _give_lease_back(upstream_id: int, looked_at: datetime | None, error: str) -> None:
-    Upstream.objects.filter(pk=upstream_id).update(
-        look_lease_until=None,
-        last_error=error,
-        looked_at=looked_at if looked_at is not None else F("looked_at"),
-    )
-
-
-# --- activations --------------------------------------------------------------------------------
+        Upstream.objects.filter(pk=upstream_id).update(
+            looked_at=Greatest("looked_at", started_at), failing_since=None, last_error=""
+        )
+        return True
+    finally:
+        # Somebody else's lease, taken when ours ran out, is not ours to give back.
+        Upstream.objects.filter(pk=upstream_id, look_lease_until=lease).update(
+            look_lease_until=None
+        )
 
 
 @dataclass(slots=True)
 class _Findings:
+    """What to store, and the refs of orders about which nothing certain could be read."""
+
     arrivals: dict[int, list[Arrival]] = field(default_factory=dict)
     broken: dict[int, str] = field(default_factory=dict)
+    unclear: list[str] = field(default_factory=list)
+    details: int = 0
+
+    def store(self) -> None:
+        record_sms(self.arrivals)
+        mark_broken(self.broken)
 
 
-def _look_at_activations(upstream: Upstream, client: base.Upstream, started_at: datetime) -> None:
+def _look(upstream: Upstream, client: base.Upstream, started_at: datetime) -> None:
     live = client.list_active()
-    found = _Findings()
     known = _known_orders(upstream, live)
+    # What the list says of an ended one is confirmed by the history, as if it were absent.
     ended = {ref for ref, seen in live.items() if seen.state == UpstreamState.ENDED_NO_SMS}
+    present, absent = [], []
     for order in known:
         if order.upstream_ref in live and order.upstream_ref not in ended:
-            _judge(order, live[order.upstream_ref], client, found)
-    absent = [
-        order
-        for order in known
-        if (order.upstream_ref not in live or order.upstream_ref in ended)
-        and order.state == State.AWAITING_SMS
-        and order.allocated_at is not None
-        and order.allocated_at < started_at
-    ]
+            present.append(order)
+        elif (
+            order.state == State.AWAITING_SMS
+            and order.allocated_at is not None
+            and order.allocated_at < started_at
+        ):
+            absent.append(order)
+
+    found = _judged(present, live, client)
+    found.store()
+    reconcile(upstream, live)
+    unclear = found.unclear
     if absent:
-        since = min(order.placed_at for order in absent)
-        past = client.history(since=since - timedelta(minutes=5))
-        for order in absent:
-            if order.upstream_ref in past:
-                _judge(order, past[order.upstream_ref], client, found)
+        oldest = min(order.placed_at for order in absent) - timedelta(minutes=5)
+        past = client.history(since=max(oldest, started_at - HISTORY_REACH))
+        found = _judged([order for order in absent if order.upstream_ref in past], past, client)
         _find_late(upstream, past, found)
-    record_sms(found.arrivals)
-    _mark_broken(found.broken)
-    _reconcile(upstream, live)
+        found.store()
+        unclear += found.unclear
+    if unclear:
+        raise UpstreamProtocolError(f"{len(unclear)} numbers past their deadline are unclear")
 
 
 def _known_orders(upstream: Upstream, live: Mapping[str, Activation]) -> list[Order]:
     """Our activations that the list may tell about: in it, or still awaiting an SMS."""
-    fields = ("state", "upstream_ref", "placed_at", "allocated_at", "deadline", "upstream_side")
-    return list(
-        Order.objects.filter(
-            Q(state=State.AWAITING_SMS) | Q(upstream_ref__in=list(live)),
-            upstream=upstream,
-            kind=Offer.Kind.ACTIVATION,
-        ).only(*fields)
+    ours = Order.objects.filter(upstream=upstream, kind=Offer.Kind.ACTIVATION).only(
+        "state",
+        "upstream_ref",
+        "placed_at",
+        "allocation_started_at",
+        "allocated_at",
+        "deadline",
     )
+    awaiting = ours.filter(state=State.AWAITING_SMS)
+    # Said in the words of the partial index, which a long list of refs does not imply.
+    listed = ours.filter(~Q(upstream_ref=""), upstream_ref__in=list(live))
+    return list({order.pk: order for order in (*awaiting, *listed)}.values())
 
 
-def _find_late(upstream: Upstream, past: Mapping[str, Activation], found: _Findings) -> None:
-    """SMS in the history for orders that ended: a late one may be what it cost us."""
-    with_sms = [ref for ref, seen in past.items() if seen.messages]
-    ended = Order.objects.filter(upstream=upstream, upstream_ref__in=with_sms, state__in=REFUNDED)
-    for order_id, ref in ended.values_list("pk", "upstream_ref"):
-        found.arrivals[order_id] = [
-            Arrival(message, in_time=False) for message in past[ref].messages
-        ]
+def _judged(
+    orders: Iterable[Order], seen: Mapping[str, Activation], client: base.Upstream
+) -> _Findings:
+    """What the upstream's words about some activations mean to us."""
+    found = _Findings()
+    for order in orders:
+        _judge(order, seen[order.upstream_ref], client, found)
+    return found
 
 
 def _judge(order: Order, activation: Activation, client: base.Upstream, found: _Findings) -> None:
-    """What the upstream's word about one activation means to us."""
+    awaiting = order.state == State.AWAITING_SMS
+    overdue = bool(awaiting and order.deadline and order.deadline < timezone.now())
+    if awaiting and not activation.messages and activation.state in UNCLEAR:
+        activation = _detailed(order, activation, client, found)
+        if not activation.messages and activation.state in UNCLEAR and overdue:
+            found.unclear.append(order.upstream_ref)
     if activation.messages:
-        found.arrivals[order.pk] = [
-            Arrival(message, in_time=True) for message in activation.messages
-        ]
-        if order.state == State.AWAITING_SMS and order.deadline and order.deadline < timezone.now():
-            found.arrivals[order.pk] = _timed(order, activation, client)
+        found.arrivals[order.pk] = (
+            _timed(order, activation, client, found)
+            if overdue
+            else [Arrival(message) for message in activation.messages]
+        )
     elif activation.state == UpstreamState.BROKEN or (
         activation.state == UpstreamState.ENDED_NO_SMS and _ended_early(order)
     ):
         found.broken[order.pk] = activation.signal
+
+
+def _detailed(
+    order: Order, activation: Activation, client: base.Upstream, found: _Findings
+) -> Activation:
+    """The activation asked for by itself, or as it was when that tells nothing."""
+    if found.details >= DETAILS_A_LOOK:
+        return activation
+    found.details += 1
+    try:
+        detail = client.status(order.upstream_ref)
+    except UpstreamError as problem:
+        log.warning("order %s: %s", order.pk, problem)
+        return activation
+    # Alone, an ended one is told as cancelled or completed: that decides nothing.
+    return activation if detail.state == UpstreamState.ENDED_NO_SMS else detail
 
 
 def _ended_early(order: Order) -> bool:
@@ -162,17 +191,20 @@ def _ended_early(order: Order) -> bool:
     return order.deadline is not None and timezone.now() < order.deadline - settings.ORDER_SLA / 20
 
 
-def _timed(order: Order, activation: Activation, client: base.Upstream) -> list[Arrival]:
+def _timed(
+    order: Order, activation: Activation, client: base.Upstream, found: _Findings
+) -> list[Arrival]:
     """The SMS of an order past its deadline, each in time or late.
 
     Both times are the upstream's own, so its zone does not matter: an SMS is late when the upstream
-    says that it came more than the order's whole time after the activation. What it does not say
-    counts for the SMS.
+    says that it came more than the order's whole time after the purchase, counted from the moment
+    we sent it. What the upstream does not say counts for the SMS.
     """
-    detail = client.status(order.upstream_ref)
+    detail = _detailed(order, activation, client, found)
     bought_at = detail.upstream_time or activation.upstream_time
-    assert order.deadline is not None and order.allocated_at is not None  # noqa: S101 - both are set together
-    allowed = order.deadline - order.allocated_at
+    begun_at = order.allocation_started_at or order.allocated_at
+    assert order.deadline is not None and begun_at is not None  # noqa: S101 - it has a number
+    allowed = order.deadline - begun_at
     return [
         Arrival(
             message,
@@ -184,8 +216,23 @@ def _timed(order: Order, activation: Activation, client: base.Upstream) -> list[
     ]
 
 
-def _mark_broken(broken: Mapping[int, str]) -> None:
-    """Record that numbers are broken; the automatic refund acts on it. Locks the orders."""
+def _find_late(upstream: Upstream, past: Mapping[str, Activation], found: _Findings) -> None:
+    """SMS in the history for orders that ended: a late one may be what it cost us."""
+    with_sms = [ref for ref, seen in past.items() if seen.messages]
+    ended = Order.objects.filter(
+        ~Q(upstream_ref=""), upstream=upstream, upstream_ref__in=with_sms, state__in=REFUNDED
+    )
+    for order_id, ref in ended.values_list("pk", "upstream_ref"):
+        found.arrivals[order_id] = [
+            Arrival(message, in_time=False) for message in past[ref].messages
+        ]
+
+
+def mark_broken(broken: Mapping[int, str]) -> None:
+    """Record that numbers are broken, with the upstream's word; the automatic refund acts on it.
+
+    Locks the orders. One that has ended, or is known as broken already, is left alone.
+    """
     if not broken:
         return
     now = timezone.now()
@@ -204,93 +251,3 @@ def _mark_broken(broken: Mapping[int, str]) -> None:
             actor=POLLING,
             reason="The upstream reports the number broken",
         )
-
-
-# --- rentals ------------------------------------------------------------------------------------
-
-
-def _look_at_rentals(upstream: Upstream, client: base.Upstream, started_at: datetime) -> None:
-    """Ask for each rental that is due. Half a minute apart, the longest waiting first.
-
-    No deadline hangs on a rental, so one that cannot be asked about keeps nothing else waiting.
-    """
-    due = list(
-        Order.objects.filter(
-            upstream=upstream, state=State.ACTIVE, upstream_due_at__lte=started_at
-        ).order_by("upstream_due_at")[:RENTALS_A_LOOK]
-    )
-    found = _Findings()
-    for order in due:
-        try:
-            status = client.rent_status(order.upstream_ref)
-        except UpstreamUnavailable as problem:
-            log.warning("upstream %s: %s", upstream.code, problem)
-            break
-        except UpstreamError as problem:
-            log.warning("order %s: %s", order.pk, problem)
-            continue
-        if status.messages:
-            found.arrivals[order.pk] = [Arrival(message) for message in status.messages]
-        if status.state == UpstreamState.BROKEN:
-            found.broken[order.pk] = status.signal
-    record_sms(found.arrivals)
-    _mark_broken(found.broken)
-    Order.objects.filter(pk__in=[order.pk for order in due], state=State.ACTIVE).update(
-        upstream_due_at=timezone.now() + RENTAL_LOOK_EVERY
-    )
-
-
-# --- purchases of unknown outcome ---------------------------------------------------------------
-
-
-def _reconcile(upstream: Upstream, live: Mapping[str, Activation]) -> None:
-    """Give numbers that we bought without learning of it to the orders they were bought for.
-
-    Numbers of one service and country are alike, so any unowned one will do. While a purchase of
-    that service and country is on its way, an unowned number may be its, and is left alone: the
-    claim of a purchase is committed before the purchase is sent, so no such number is overlooked.
-    """
-    now = timezone.now()
-    seekers = list(
-        Order.objects.filter(
-            upstream=upstream,
-            kind=Offer.Kind.ACTIVATION,
-            upstream_side__in=[UpstreamSide.BUYING, UpstreamSide.UNKNOWN],
-            placed_at__gt=now - RECONCILE_FOR,
-        ).order_by("placed_at")
-    )
-    # Whoever still waits for a number comes before whoever has been refunded already.
-    seekers.sort(key=lambda order: order.state != State.PLACED)
-    if not seekers:
-        return
-    owned = set(
-        Order.objects.filter(upstream=upstream, upstream_ref__in=list(live)).values_list(
-            "upstream_ref", flat=True
-        )
-    )
-    # Orders read after the list and owners read after the orders: what is unowned now is nobody's.
-    buying_since = now - settings.ALLOCATION_TIMEOUT
-    under_way = {
-        (order.service, order.country)
-        for order in seekers
-        if order.upstream_side == UpstreamSide.BUYING
-        and order.allocation_started_at is not None
-        and order.allocation_started_at > buying_since
-    }
-    unowned = [activation for ref, activation in live.items() if ref not in owned]
-    for activation in unowned:
-        wanted = (activation.service, activation.country)
-        if wanted in under_way:
-            continue
-        seeker = next((o for o in seekers if (o.service, o.country) == wanted), None)
-        if seeker is None:
-            log.warning("upstream %s: number %s is nobody's", upstream.code, activation.ref)
-            continue
-        seekers.remove(seeker)
-        number = Number(activation.ref, activation.phone, activation.cost)
-        with transaction.atomic():
-            order = lock_one(seeker.pk)
-            if order.upstream_side in {UpstreamSide.BUYING, UpstreamSide.UNKNOWN}:
-                hand_out(
-                    order, number, actor=RECONCILING, reason="Found in the upstream's own list"
-                )

@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from django.conf import settings
-from django.db.models import Count, Min, Q, QuerySet, Sum
+from django.db.models import Count, F, Min, Q, QuerySet, Sum
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
@@ -35,18 +35,34 @@ def overdue_by_upstream() -> list[Q]:
     """What makes an order overdue, one condition an upstream: its SLA is certainly broken.
 
     An order is overdue when its deadline has passed and its upstream was looked at after the
-    deadline, or could not be looked at for a grace period. Each condition is a range of the
-    awaiting orders' index, in the order of their deadlines.
+    deadline, or could not be looked at for a grace period although it was tried. Each condition is
+    a range of the awaiting orders' index, in the order of their deadlines.
     """
-    grace_over = timezone.now() - settings.UPSTREAM_GRACE
     return [
-        Q(
-            state=State.AWAITING_SMS,
-            upstream=upstream_id,
-            deadline__lt=max(looked_at or grace_over, grace_over),
-        )
-        for upstream_id, looked_at in Upstream.objects.values_list("pk", "looked_at")
+        Q(state=State.AWAITING_SMS, upstream=upstream.pk, deadline__lt=last_word(upstream))
+        for upstream in Upstream.objects.all()
     ]
+
+
+def last_word(upstream: Upstream) -> datetime:
+    """The deadlines before this moment will not be kept any more, whatever is looked at later.
+
+    Not having looked is no failure of the upstream: after an outage of our own the first look comes
+    first. Only when nobody has looked for ten times the grace period is that not waited for.
+    """
+    now = timezone.now()
+    grace_over = now - settings.UPSTREAM_GRACE
+    words = [now - 10 * settings.UPSTREAM_GRACE]
+    if upstream.looked_at is not None:
+        words.append(upstream.looked_at)
+    if (
+        upstream.failing_since is not None
+        and upstream.failed_at is not None
+        and upstream.failing_since < grace_over
+    ):
+        words.append(min(grace_over, upstream.failed_at))
+    # A look of a machine whose clock is ahead must not end what has not passed here.
+    return min(now, max(words))
 
 
 def overdue(orders: QuerySet[Order] | None = None) -> QuerySet[Order]:
@@ -78,6 +94,16 @@ def oldest_overdue() -> datetime | None:
             looked = looked_at is not None and deadline < looked_at
             since.append(deadline if looked else deadline + settings.UPSTREAM_GRACE)
     return min(since, default=None)
+
+
+def oldest_unlooked() -> datetime | None:
+    """Since when orders whose deadline has passed have waited for a look, or None."""
+    oldest: datetime | None = (
+        Order.objects.filter(state=State.AWAITING_SMS, deadline__lt=timezone.now())
+        .filter(Q(upstream__looked_at=None) | Q(upstream__looked_at__lt=F("deadline")))
+        .aggregate(oldest=Min("deadline"))["oldest"]
+    )
+    return oldest
 
 
 def open_orders() -> OpenOrders:

@@ -16,7 +16,13 @@ from django.utils import timezone
 from orders.delivery import Arrival, book_cost, record_sms
 from orders.locking import claim, lock_one
 from orders.models import Offer, Order, UpstreamSide
-from orders.upstreams.base import CancelOutcome, CancelResult, Upstream, UpstreamError
+from orders.upstreams.base import (
+    CancelOutcome,
+    CancelResult,
+    Upstream,
+    UpstreamError,
+    UpstreamUnavailable,
+)
 from orders.upstreams.registry import client_for
 from smsactivator.common import history
 from smsactivator.common.history import Actor
@@ -37,13 +43,17 @@ def release_due(*, batch: int = 50, seconds: float = 10.0) -> int:
     """
     asked = 0
     until = timezone.now() + timedelta(seconds=seconds)
-    while timezone.now() < until:
-        orders = _claim_due(batch)
-        if not orders:
-            break
+    while timezone.now() < until and (orders := _claim_due(batch)):
+        silent: set[int] = set()
         for order in orders:
-            _release(order)
-        asked += len(orders)
+            # What is left here, or at an upstream that does not answer, is due again after its
+            # lease.
+            if timezone.now() >= until:
+                break
+            if order.upstream_id not in silent:
+                asked += 1
+                if not _release(order):
+                    silent.add(order.upstream_id)
     return asked
 
 
@@ -63,15 +73,24 @@ def _claim_due(batch: int) -> list[Order]:
     return list(Order.objects.select_related("upstream").filter(pk__in=[o.pk for o in orders]))
 
 
-def _release(order: Order) -> None:
+def _release(order: Order) -> bool:
+    """Ask for one number, and return whether its upstream answered at all."""
     try:
         result = _ask(client_for(order.upstream), order)
     except UpstreamError as error:
         log.warning("order %s: not released yet: %s", order.pk, error)
-        if order.ended_at is None or order.ended_at > timezone.now() - GIVE_UP_AFTER:
-            return
+        answered = not isinstance(error, UpstreamUnavailable)
+        if not _is_given_up(order):
+            return answered
         result = CancelResult(CancelOutcome.TOO_LATE, signal="no answer within a day")
+    else:
+        answered = True
     _record(order.pk, result)
+    return answered
+
+
+def _is_given_up(order: Order) -> bool:
+    return order.ended_at is not None and order.ended_at <= timezone.now() - GIVE_UP_AFTER
 
 
 def _ask(client: Upstream, order: Order) -> CancelResult:
@@ -80,7 +99,12 @@ def _ask(client: Upstream, order: Order) -> CancelResult:
     if result.outcome == CancelOutcome.HAS_SMS and not result.messages:
         # Most say only that there is one; what it is belongs to the record of this order.
         seen = (client.rent_status if rental else client.status)(order.upstream_ref)
-        result = replace(result, messages=seen.messages)
+        return replace(result, messages=seen.messages)
+    if result.outcome == CancelOutcome.ALREADY_ENDED and not rental:
+        # It may have ended with an SMS, which we pay for.
+        seen = client.status(order.upstream_ref)
+        if seen.messages:
+            return replace(result, outcome=CancelOutcome.HAS_SMS, messages=seen.messages)
     return result
 
 
@@ -91,7 +115,7 @@ def _record(order_id: int, result: CancelResult) -> None:
         order = lock_one(order_id)
         if order.upstream_side != UpstreamSide.RELEASING:
             return
-        if result.outcome == CancelOutcome.TOO_EARLY:
+        if result.outcome == CancelOutcome.TOO_EARLY and not _is_given_up(order):
             # No change of state: only when to ask again.
             order.upstream_due_at = timezone.now() + (result.retry_after or ASK_AGAIN_AFTER)
             Order.objects.filter(pk=order.pk).update(upstream_due_at=order.upstream_due_at)

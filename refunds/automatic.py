@@ -140,7 +140,13 @@ def sweep() -> int:
 def _orders(*guarded_by: str) -> QuerySet[Order]:
     """Orders with what their refund reads of them: a batch is large, and a row is wide."""
     return Order.objects.only(
-        "customer", "price", "state", "first_sms_at", "upstream_side", *guarded_by
+        "customer",
+        "price",
+        "state",
+        "first_sms_at",
+        "upstream_side",
+        "upstream_due_at",
+        *guarded_by,
     )
 
 
@@ -229,11 +235,14 @@ def _write_refunds(
                     'first_sms_at', bought.first_sms_at,
                     'refusal_code', bought.refusal_code,
                     'broken_at', bought.broken_at,
-                    'broken_signal', bought.broken_signal
+                    'broken_signal', bought.broken_signal,
+                    'upstream_looked_at', upstream.looked_at,
+                    'upstream_failing_since', upstream.failing_since
                 ),
                 %s, %s, %s
             FROM unnest(%s::bigint[], %s::text[]) AS refunded(order_id, state_before)
             JOIN orders_order AS bought ON bought.id = refunded.order_id
+            JOIN orders_upstream AS upstream ON upstream.id = bought.upstream_id
             """,
             [
                 clause,

@@ -223,6 +223,14 @@ class Launcher:
                 *("--pool", "threads", "-c", "8"),
             ),
         )
+        self._spawn(
+            "worker-looks",
+            celery(
+                *worker,
+                *("-Q", "looks,audit", "-n", f"looks-{self.port}@%h"),
+                *("--pool", "threads", "-c", "4"),
+            ),
+        )
         schedule = str(self.data_dir / "celerybeat-schedule")
         self._spawn("beat", celery("beat", "--loglevel", "INFO", "--schedule", schedule))
 

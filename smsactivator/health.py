@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from orders.queries import oldest_overdue
+from orders.queries import oldest_overdue, oldest_unlooked
 from refunds.models import Sweep
 
 
@@ -28,10 +28,11 @@ def healthz(request: HttpRequest) -> JsonResponse:
 def check() -> dict[str, Any]:
     """The state of the database, the broker, the sweep and the oldest overdue order.
 
-    A sweep or an overdue order older than HEALTH_STALE_SECONDS is a problem.
+    A sweep or an overdue order older than HEALTH_STALE_SECONDS is a problem; so is an order whose
+    upstream nobody has looked at, when it has waited for that longer than the grace period as well.
     """
     problems: list[str] = []
-    sweep_age = overdue_age = None
+    sweep_age = overdue_age = unlooked_age = None
     stale = settings.HEALTH_STALE.total_seconds()
     try:
         with connection.cursor() as cursor:
@@ -46,6 +47,15 @@ def check() -> dict[str, Any]:
             problems.append(f"The last sweep ran {sweep_age:.0f} s ago.")
         if overdue_age is not None and overdue_age > stale:
             problems.append(f"An order has waited {overdue_age:.0f} s for its refund.")
+        unlooked_age = _age(oldest_unlooked())
+        if (
+            unlooked_age is not None
+            and unlooked_age > stale + settings.UPSTREAM_GRACE.total_seconds()
+        ):
+            problems.append(
+                f"An order past its deadline has waited {unlooked_age:.0f} s for a look at its "
+                "upstream: is the Celery worker of the queue looks running?"
+            )
     except DatabaseError:
         problems.append("The database does not answer.")
     if not _broker_answers():
@@ -55,6 +65,7 @@ def check() -> dict[str, Any]:
         "problems": problems,
         "last_sweep_age": sweep_age,
         "oldest_overdue_age": overdue_age,
+        "oldest_unlooked_age": unlooked_age,
     }
 
 

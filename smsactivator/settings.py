@@ -39,7 +39,7 @@ REDIS_URL = environment.redis_url()
 ORDER_SLA = timedelta(seconds=environment.integer("ORDER_SLA_SECONDS", 1200, least=5, most=86_400))
 # An order that was not allocated within this time never will be (design: "within 60 s").
 ALLOCATION_TIMEOUT = timedelta(
-    seconds=environment.integer("ALLOCATION_TIMEOUT_SECONDS", 60, least=5, most=600)
+    seconds=environment.integer("ALLOCATION_TIMEOUT_SECONDS", 60, least=60, most=600)
 )
 # How long past its deadline an order waits for a look at an upstream that cannot be reached.
 UPSTREAM_GRACE = timedelta(
@@ -196,18 +196,26 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_DEFAULT_QUEUE = "money"
-# What talks to wholesalers waits for them; what moves money never waits behind it.
+# What talks to wholesalers waits for them; what moves money never waits behind it. Looks decide
+# refunds, so they wait for no purchase. An audit reads everything and may take its time.
 CELERY_TASK_ROUTES = {
     "orders.tasks.allocate": {"queue": "upstream"},
     "orders.tasks.release_due_numbers": {"queue": "upstream"},
-    "refunds.tasks.look_at_upstream": {"queue": "upstream"},
+    "refunds.tasks.look_at_upstream": {"queue": "looks"},
+    "refunds.tasks.look_at_rentals": {"queue": "upstream"},
+    "smsactivator.tasks.audit": {"queue": "audit"},
 }
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": 300,
+    # A broker that accepts and stays silent must not hold a storefront's request.
+    "socket_connect_timeout": 3,
+    "socket_timeout": 5,
     "global_keyprefix": environment.text("REDIS_PREFIX"),
 }
-# A redelivered or late message that nobody needs any more is dropped; the next beat does its work.
-_every = {"expires": BEAT_SECONDS}
+# A late message that nobody needs any more is dropped: the next beat does its work. The machines'
+# clocks need not agree to the second.
+TASK_EXPIRES = 60
+_every = {"expires": TASK_EXPIRES}
 CELERY_BEAT_SCHEDULE = {
     "sweep-refunds": {
         "task": "refunds.tasks.sweep",

@@ -30,18 +30,6 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
-            name='Upstream',
-            fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('code', models.SlugField(help_text='Also names UPSTREAM_KEY_<CODE>.', max_length=32, unique=True)),
-                ('name', models.CharField(max_length=100)),
-                ('base_url', models.URLField(help_text='Without /stubs/handler_api.php.')),
-                ('looked_at', models.DateTimeField(editable=False, null=True)),
-                ('look_lease_until', models.DateTimeField(editable=False, null=True)),
-                ('last_error', models.CharField(default='', editable=False, max_length=200)),
-            ],
-        ),
-        migrations.CreateModel(
             name='HistoricalUpstream',
             fields=[
                 ('id', models.BigIntegerField(auto_created=True, blank=True, db_index=True, verbose_name='ID')),
@@ -62,6 +50,23 @@ class Migration(migrations.Migration):
                 'get_latest_by': ('history_date', 'history_id'),
             },
             bases=(simple_history.models.HistoricalChanges, models.Model),
+        ),
+        migrations.CreateModel(
+            name='Upstream',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('code', models.SlugField(help_text='Also names UPSTREAM_KEY_<CODE>.', max_length=32, unique=True)),
+                ('name', models.CharField(max_length=100)),
+                ('base_url', models.URLField(help_text='Without /stubs/handler_api.php.')),
+                ('looked_at', models.DateTimeField(editable=False, help_text='When the last complete look began.', null=True)),
+                ('failing_since', models.DateTimeField(editable=False, help_text='The first failed look since the last complete one.', null=True)),
+                ('failed_at', models.DateTimeField(editable=False, help_text='When the last failed look began.', null=True)),
+                ('look_lease_until', models.DateTimeField(editable=False, null=True)),
+                ('last_error', models.CharField(default='', editable=False, max_length=200)),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('base_url',), name='upstream_base_url_once')],
+            },
         ),
         migrations.CreateModel(
             name='Order',

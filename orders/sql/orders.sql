@@ -35,3 +35,47 @@ CREATE TRIGGER order_agrees_with_its_purchase
     AFTER INSERT ON orders_order
     REFERENCING NEW TABLE AS placed
     FOR EACH STATEMENT EXECUTE FUNCTION order_agrees_with_its_purchase();
+
+-- An order is settled once, by the transfer that its end calls for: its price, out of escrow, to sales
+-- when it was delivered, and to its own customer's wallet when it was refunded.
+CREATE FUNCTION order_agrees_with_its_settlement() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    wrong bigint;
+BEGIN
+    SELECT changed.id INTO wrong
+    FROM changed
+    LEFT JOIN wallet_transfer AS settled
+        ON settled.id = changed.settlement_id
+        AND settled.amount = changed.price
+        AND CASE
+            WHEN changed.state IN ('sms_received', 'completed', 'ended')
+                THEN settled.kind = 'delivery'
+            ELSE settled.kind = 'auto_refund' AND settled.credit_account = changed.customer_id
+        END
+    WHERE changed.settlement_id IS NOT NULL AND settled.id IS NULL
+    LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'order % does not agree with its settlement', wrong
+            USING ERRCODE = 'check_violation';
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER order_agrees_with_its_settlement
+    AFTER UPDATE ON orders_order
+    REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION order_agrees_with_its_settlement();
+
+CREATE TRIGGER order_is_born_with_its_settlement
+    AFTER INSERT ON orders_order
+    REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION order_agrees_with_its_settlement();
+
+-- What was is never changed: history, and the SMS as they came.
+CREATE TRIGGER order_history_is_append_only
+    BEFORE UPDATE OR DELETE OR TRUNCATE ON orders_historicalorder
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_is_append_only();
+
+CREATE TRIGGER sms_is_append_only
+    BEFORE UPDATE OR DELETE OR TRUNCATE ON orders_sms
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_is_append_only();

@@ -45,6 +45,13 @@ class Message:
     sender: str = ""
     upstream_time: datetime | None = None
 
+    def __post_init__(self) -> None:
+        # Anybody may send an SMS with what no database stores: NUL, or half of an emoji.
+        for name in ("code", "text", "sender"):
+            value: str = getattr(self, name)
+            clean = value.replace("\0", "").encode("utf-8", "replace").decode()
+            object.__setattr__(self, name, clean)
+
     def __repr__(self) -> str:  # an SMS text never reaches a log
         return "Message(…)"
 

@@ -53,7 +53,7 @@ USD = "840"  # ISO 4217, as this protocol names a currency
 READ_RETRIES = 2
 PAGE = 100  # the most that getHistory and getActiveActivations give at once
 PAGE_OVERLAP = 25
-MAX_PAGES = 200
+MAX_PAGES = 2_000
 RENT_PAGE = 10
 HISTORY_SLACK = timedelta(hours=1)
 HISTORY_SPAN = timedelta(days=30)

@@ -1,13 +1,9 @@
--- A refund is written once, for the money that really went to the order's own customer, and an
--- order's refunds never exceed its price.
+-- A refund is written once, for the money that really went to the order's own customer: its settlement,
+-- which is its price and no more (orders/sql/orders.sql).
 CREATE FUNCTION refund_agrees_with_its_money() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     wrong bigint;
 BEGIN
-    -- Two refunds of one order at the same time must see each other.
-    PERFORM FROM orders_order WHERE id IN (SELECT order_id FROM refunded)
-        ORDER BY id FOR NO KEY UPDATE;
-
     SELECT refund.id INTO wrong
     FROM refunded AS refund
     JOIN orders_order AS bought ON bought.id = refund.order_id
@@ -19,18 +15,6 @@ BEGIN
     LIMIT 1;
     IF FOUND THEN
         RAISE EXCEPTION 'refund % does not agree with its transfer', wrong
-            USING ERRCODE = 'check_violation';
-    END IF;
-
-    SELECT bought.id INTO wrong
-    FROM orders_order AS bought
-    JOIN refunds_refund AS refund ON refund.order_id = bought.id
-    WHERE bought.id IN (SELECT order_id FROM refunded)
-    GROUP BY bought.id, bought.price
-    HAVING sum(refund.amount) > bought.price
-    LIMIT 1;
-    IF FOUND THEN
-        RAISE EXCEPTION 'the refunds of order % would exceed its price', wrong
             USING ERRCODE = 'check_violation';
     END IF;
     RETURN NULL;

@@ -72,6 +72,8 @@ def test_no_sms_within_the_sla_refunds_the_full_price(clock):
         "refusal_code": "",
         "broken_at": None,
         "broken_signal": "",
+        "upstream_looked_at": "2026-06-01T12:20:01+00:00",
+        "upstream_failing_since": None,
     }
     last = order.history.order_by("-history_id").first()
     assert last.history_actor == "automatic: refund sweep"
@@ -97,13 +99,61 @@ def test_an_order_is_not_overdue_before_its_upstream_was_looked_at(clock):
 
 def test_an_upstream_out_of_reach_delays_the_refund_by_the_grace_period_only(clock):
     order = world.allocated()
+    world.out_of_reach()
     clock.shift(timedelta(minutes=20) + settings.UPSTREAM_GRACE)
+    world.out_of_reach()
     assert automatic.sweep() == 0
 
     clock.shift(SECOND)
 
     assert automatic.sweep() == 1
     assert refund_of(order).clause == Clause.NO_SMS_IN_TIME
+
+
+def test_after_an_outage_of_our_own_the_first_look_comes_before_any_refund(clock):
+    order = world.allocated()
+    clock.shift(timedelta(minutes=20) + 5 * settings.UPSTREAM_GRACE)
+    assert automatic.sweep() == 0, "nobody has tried to look"
+    record_sms({order.pk: [Arrival(Message("1"))]})
+
+    world.looked_at()
+    clock.shift(SECOND)
+
+    assert automatic.sweep() == 0
+    assert Order.objects.get(pk=order.pk).state == State.SMS_RECEIVED
+
+
+def test_an_upstream_that_failed_before_the_deadline_alone_is_looked_at_again_first(clock):
+    world.allocated()
+    world.out_of_reach()
+    clock.shift(timedelta(minutes=20) + 2 * settings.UPSTREAM_GRACE)
+    assert automatic.sweep() == 0, "the failure is older than the deadline"
+
+    world.out_of_reach()
+    clock.shift(SECOND)
+
+    assert automatic.sweep() == 1
+
+
+def test_no_refund_waits_for_ever_for_a_look(clock):
+    world.allocated()
+    clock.shift(timedelta(minutes=20) + 10 * settings.UPSTREAM_GRACE)
+    assert automatic.sweep() == 0
+
+    clock.shift(SECOND)
+
+    assert automatic.sweep() == 1
+
+
+def test_a_look_of_a_clock_that_is_ahead_ends_nothing_before_its_time(clock):
+    world.allocated()
+    clock.shift(timedelta(minutes=19))
+    Upstream.objects.update(looked_at=timezone.now() + timedelta(hours=1))
+
+    assert automatic.sweep() == 0
+
+    clock.shift(timedelta(minutes=1) + SECOND)
+    assert automatic.sweep() == 1
 
 
 def test_cancelled_before_any_sms_refunds_at_once():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from decimal import Decimal
 
@@ -10,7 +11,7 @@ import time_machine
 from django.conf import settings as configured
 from django.utils import timezone
 
-from orders import allocation, polling, releasing
+from orders import allocation, polling, releasing, rentals
 from orders.models import Offer, Order, Sms, State, Upstream, UpstreamSide
 from orders.upstreams.simulator import Dialect, Fault
 from refunds import automatic
@@ -44,6 +45,12 @@ def bought(offer: Offer) -> Order:
     order = world.place(what=offer)
     allocation.allocate(order.pk)
     return fresh(order)
+
+
+def unclear_list(order: Order) -> Fault:
+    """A list that names the order's number with a state which may hide an SMS."""
+    row = {"activationId": order.upstream_ref, "activationStatus": "2", "smsCode": None}
+    return Fault.says(json.dumps({"activeActivations": [row]}))
 
 
 # --- allocation ---------------------------------------------------------------------------------
@@ -333,6 +340,105 @@ def test_an_answer_without_information_changes_nothing(sim, upstream, offer, fau
     assert fresh(order).state == State.AWAITING_SMS
 
 
+def test_what_a_look_has_read_is_kept_when_the_rest_of_it_fails(sim, upstream, offer):
+    absent, delivered = bought(offer), bought(offer)
+    sim.end(absent.upstream_ref)
+    sim.deliver_sms(delivered.upstream_ref, "42")
+    sim.inject("getHistory", Fault.html(503), times=3)
+
+    assert not polling.look(upstream.pk)
+
+    assert fresh(delivered).state == State.SMS_RECEIVED
+    assert fresh(absent).state == State.AWAITING_SMS
+
+
+def test_an_sms_past_the_deadline_whose_time_cannot_be_had_counts_for_the_customer(
+    sim, upstream, offer, clock
+):
+    sim.market.lifetime = 3600
+    orders = [bought(offer), bought(offer)]
+    for order in orders:
+        sim.deliver_sms(order.upstream_ref, "42")
+    clock.shift(configured.ORDER_SLA + SECOND)
+    sim.inject("getStatusV2", Fault.says("?"), times=2)
+
+    assert polling.look(upstream.pk)
+
+    assert {fresh(order).state for order in orders} == {State.SMS_RECEIVED}
+
+
+def test_the_time_that_the_purchase_took_is_the_customers(sim, upstream, offer, clock):
+    sim.market.lifetime = 3600
+    order = bought(offer)
+    slow = timedelta(seconds=40)
+    # The answer to the purchase took forty seconds, so our deadline is forty seconds later.
+    Order.objects.filter(pk=order.pk).update(
+        allocated_at=order.allocated_at + slow, deadline=order.deadline + slow
+    )
+    clock.shift(configured.ORDER_SLA + slow - 5 * SECOND)
+    sim.deliver_sms(order.upstream_ref, "42")
+    clock.shift(10 * SECOND)
+
+    polling.look(upstream.pk)
+
+    assert fresh(order).state == State.SMS_RECEIVED
+
+
+@pytest.mark.parametrize("text", ["half \ud83d of an emoji", "a \x00 in it"])
+def test_an_sms_that_no_database_stores_is_stored_all_the_same(upstream, offer, sim, text):
+    strange, plain = bought(offer), bought(offer)
+    sim.deliver_sms(strange.upstream_ref, "7", text)
+    sim.deliver_sms(plain.upstream_ref, "8")
+
+    assert polling.look(upstream.pk)
+
+    assert fresh(strange).state == fresh(plain).state == State.SMS_RECEIVED
+
+
+def test_a_state_that_may_hide_an_sms_is_asked_for_by_itself(sim, upstream, offer):
+    order = bought(offer)
+    sim.deliver_sms(order.upstream_ref, "42")
+    sim.inject("getActiveActivations", unclear_list(order))
+
+    assert polling.look(upstream.pk)
+
+    assert fresh(order).state == State.SMS_RECEIVED
+
+
+def test_a_number_past_its_deadline_that_stays_unclear_makes_the_look_count_for_nothing(
+    sim, upstream, offer, clock
+):
+    sim.market.lifetime = 3600
+    order = bought(offer)
+    clock.shift(configured.ORDER_SLA + SECOND)
+    sim.inject("getActiveActivations", unclear_list(order))
+    sim.inject("getStatusV2", Fault.says("?"))
+
+    assert not polling.look(upstream.pk)
+    assert automatic.sweep() == 0
+    assert fresh(order).state == State.AWAITING_SMS
+
+
+def test_a_stranger_with_an_sms_is_given_to_nobody(sim, upstream, offer):
+    sim.inject("getNumberV2", Fault.lost())
+    order = bought(offer)
+    [stranger] = sim.market.live("activation")
+    sim.deliver_sms(stranger.ref, "999")
+
+    polling.look(upstream.pk)
+
+    assert fresh(order).upstream_side == UpstreamSide.UNKNOWN
+    assert not Sms.objects.exists()
+
+
+def test_a_number_dearer_than_the_order_is_not_bought(sim, upstream):
+    order = bought(world.offer("0.2400", upstream=upstream))
+
+    assert order.refusal_code.startswith("WRONG_MAX_PRICE")
+    assert sim.market.charged == 0
+    assert automatic.sweep() == 1
+
+
 def test_a_history_that_fails_makes_the_look_count_for_nothing(sim, upstream, offer):
     order = bought(offer)
     sim.deliver_sms(order.upstream_ref, "42")
@@ -376,18 +482,31 @@ def test_a_rentals_sms_are_kept_and_its_end_reported(sim, upstream, clock):
     order = bought(world.offer("2.0000", kind=Offer.Kind.RENTAL, upstream=upstream))
     sim.deliver_sms(order.upstream_ref, "", "Hello one")
     clock.shift(allocation.RENTAL_LOOK_EVERY)
-    polling.look(upstream.pk)
+    rentals.look_at_rentals(upstream.pk)
     assert Sms.objects.get(order=order).text == "Hello one"
     assert fresh(order).state == State.ACTIVE
-    polling.look(upstream.pk)
+    rentals.look_at_rentals(upstream.pk)
     assert sim.requests["getRentStatus"] == 1, "not due yet"
 
     sim.break_number(order.upstream_ref)
     clock.shift(allocation.RENTAL_LOOK_EVERY)
-    polling.look(upstream.pk)
+    rentals.look_at_rentals(upstream.pk)
 
     assert automatic.sweep() == 1
     assert Refund.objects.get(order=order).clause == Clause.NUMBER_BROKEN
+
+
+def test_a_rental_that_cannot_be_asked_about_keeps_no_other_waiting(sim, upstream, clock):
+    offer = world.offer("2.0000", kind=Offer.Kind.RENTAL, upstream=upstream)
+    gone, kept = bought(offer), bought(offer)
+    sim.vanish(gone.upstream_ref)
+    sim.deliver_sms(kept.upstream_ref, "", "Hello two")
+    clock.shift(allocation.RENTAL_LOOK_EVERY)
+
+    assert rentals.look_at_rentals(upstream.pk) == 2
+
+    assert Sms.objects.get().order_id == kept.pk
+    assert fresh(gone).state == State.ACTIVE
 
 
 # --- releasing ----------------------------------------------------------------------------------
@@ -459,6 +578,30 @@ def test_an_upstream_that_does_not_answer_is_asked_again_for_a_day(sim, upstream
     assert fresh(order).upstream_side == UpstreamSide.LOST
 
 
+def test_a_number_that_ended_with_an_sms_is_paid_for(sim, upstream, offer):
+    order = bought(offer)
+    automatic.cancel(order.pk, actor=world.TESTER)
+    sim.deliver_sms(order.upstream_ref, "42")
+    sim.inject("setStatus", Fault.says("NO_ACTIVATION"))
+
+    releasing.release_due()
+
+    assert fresh(order).upstream_side == UpstreamSide.LOST
+    assert Transfer.objects.filter(key=f"cost:{order.pk}").exists()
+
+
+def test_an_upstream_that_says_too_early_for_ever_is_given_up(sim, upstream, offer, clock):
+    sim.market.early_cancel = 10**9
+    sim.market.lifetime = 10**9
+    order = bought(offer)
+    automatic.cancel(order.pk, actor=world.TESTER)
+    clock.shift(timedelta(days=1, seconds=1))
+
+    releasing.release_due()
+
+    assert fresh(order).upstream_side == UpstreamSide.LOST
+
+
 def test_a_rental_is_given_back(sim, upstream):
     order = bought(world.offer("2.0000", kind=Offer.Kind.RENTAL, upstream=upstream))
     automatic.cancel(order.pk, actor=world.TESTER)
@@ -477,7 +620,9 @@ def test_an_order_whose_allocation_was_never_queued_is_found_by_the_beat(
 ):
     order = world.place(what=offer)
     queued = []
-    monkeypatch.setattr(allocation.tasks.allocate, "delay", queued.append)
+    monkeypatch.setattr(
+        allocation.tasks.allocate, "apply_async", lambda args, expires: queued.extend(args)
+    )
     assert allocation.allocate_forgotten() == 0, "it may just be on its way"
     clock.shift(timedelta(seconds=configured.BEAT_SECONDS + 1))
 

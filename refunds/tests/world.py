@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any
 
 from django.db import transaction
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from orders import placing
@@ -29,10 +30,12 @@ def storefront(name: str = "Shop") -> Storefront:
     return Storefront.objects.get_or_create(name=name)[0]
 
 
-def upstream(code: str = "sim", base_url: str = "http://127.0.0.1:9") -> Upstream:
-    return Upstream.objects.get_or_create(code=code, defaults={"name": code, "base_url": base_url})[
-        0
-    ]
+def upstream(code: str = "sim") -> Upstream:
+    """An upstream that nobody answers for."""
+    made, _ = Upstream.objects.get_or_create(
+        code=code, defaults={"name": code, "base_url": f"http://127.0.0.1:9/{code}"}
+    )
+    return made
 
 
 def offer(price: str = "0.5000", *, kind: str = Offer.Kind.ACTIVATION, **fields: Any) -> Offer:
@@ -89,6 +92,14 @@ def allocated(order: Order | None = None, *, ref: str = "", cost: str = "0.2000"
 def looked_at(which: Upstream | None = None) -> None:
     """As if the upstream were looked at now, and nothing found."""
     Upstream.objects.filter(pk=(which or upstream()).pk).update(looked_at=timezone.now())
+
+
+def out_of_reach(which: Upstream | None = None) -> None:
+    """As if a look at the upstream failed now."""
+    now = timezone.now()
+    Upstream.objects.filter(pk=(which or upstream()).pk).update(
+        failing_since=Coalesce("failing_since", now), failed_at=now
+    )
 
 
 def overdue_orders(number: int, **fields: Any) -> list[Order]:

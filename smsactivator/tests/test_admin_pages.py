@@ -528,6 +528,7 @@ def test_an_order_is_overdue_when_its_upstream_was_looked_at_or_its_grace_is_ove
     now = timezone.now()
     upstream = world.upstream()
     upstream.looked_at = None if looked_at is None else now + timedelta(seconds=looked_at)
+    upstream.failing_since, upstream.failed_at = now - timedelta(seconds=500), now
     upstream.save()
     order = world.place(world.customer())
     world.await_sms(order, deadline=now + timedelta(seconds=deadline))

@@ -60,7 +60,7 @@ def worker(tmp_path: Path, *options: str, **environment: str) -> Iterator[subpro
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "celery", "-A", "smsactivator", "worker"),
-                *("-Q", "money,upstream", "--concurrency", "2", "--loglevel", "INFO"),
+                *("-Q", "money,upstream,looks,audit", "--concurrency", "2", "--loglevel", "INFO"),
                 *("--without-gossip", "--without-mingle", *options),
             ],
             cwd=PROJECT,

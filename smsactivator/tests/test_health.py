@@ -58,7 +58,10 @@ def health() -> tuple[int, dict[str, object]]:
 
 
 def report(
-    *problems: str, sweep: float | None = 0.0, overdue: float | None = None
+    *problems: str,
+    sweep: float | None = 0.0,
+    overdue: float | None = None,
+    unlooked: float | None = None,
 ) -> tuple[int, dict[str, object]]:
     return (
         503 if problems else 200,
@@ -67,6 +70,7 @@ def report(
             "problems": list(problems),
             "last_sweep_age": sweep,
             "oldest_overdue_age": overdue,
+            "oldest_unlooked_age": unlooked,
         },
     )
 
@@ -110,18 +114,36 @@ def test_an_overdue_order_that_waits_longer_than_the_limit_is_bad(clock):
 
 def test_an_upstream_out_of_reach_is_healthy_within_the_grace_period(clock):
     world.allocated()
+    world.out_of_reach()
 
     clock.shift(configured.ORDER_SLA + configured.UPSTREAM_GRACE)
+    world.out_of_reach()
     swept()
-    assert health() == report()
+    assert health() == report(unlooked=120.0)
 
     # The order may be refunded from the end of the grace period on, so its wait begins there.
     clock.shift(STALE)
+    world.out_of_reach()
     swept()
-    assert health() == report(overdue=60.0)
+    assert health() == report(overdue=60.0, unlooked=180.0)
+    assert automatic.sweep() == 1
+    assert health() == report()
+
+
+def test_an_order_that_nobody_looks_at_is_bad(clock):
+    world.allocated()
+    clock.shift(configured.ORDER_SLA + configured.UPSTREAM_GRACE + STALE)
+    swept()
+    assert health() == report(unlooked=180.0)
+
     clock.shift(SECOND)
     swept()
-    assert health() == report("An order has waited 61 s for its refund.", overdue=61.0)
+
+    assert health() == report(
+        "An order past its deadline has waited 181 s for a look at its upstream: is the Celery "
+        "worker of the queue looks running?",
+        unlooked=181.0,
+    )
 
 
 def test_an_order_whose_time_is_not_over_is_healthy(clock):

@@ -11,6 +11,10 @@ CREATE TRIGGER transfer_is_append_only
     BEFORE UPDATE OR DELETE OR TRUNCATE ON wallet_transfer
     FOR EACH STATEMENT EXECUTE FUNCTION ledger_is_append_only();
 
+CREATE TRIGGER customer_history_is_append_only
+    BEFORE UPDATE OR DELETE OR TRUNCATE ON wallet_historicalcustomer
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger_is_append_only();
+
 CREATE TRIGGER deposit_is_append_only
     BEFORE UPDATE OR DELETE OR TRUNCATE ON wallet_deposit
     FOR EACH STATEMENT EXECUTE FUNCTION ledger_is_append_only();

@@ -6,5 +6,6 @@ DROP FUNCTION ledger_apply_transfers();
 DROP TRIGGER deposit_agrees_with_its_transfer ON wallet_deposit;
 DROP FUNCTION deposit_agrees_with_its_transfer();
 DROP TRIGGER deposit_is_append_only ON wallet_deposit;
+DROP TRIGGER customer_history_is_append_only ON wallet_historicalcustomer;
 DROP TRIGGER transfer_is_append_only ON wallet_transfer;
 DROP FUNCTION ledger_is_append_only();
