@@ -154,8 +154,8 @@ def _refund_due(due: QuerySet[Order], clause: Clause, limit: int) -> int:
     """Refund up to ``limit`` of the orders in one transaction. Returns how many.
 
     An order whose data contradict themselves must not keep the others from their money: when the
-    batch is refused it is taken apart, and the order alone is left behind and logged at error. It
-    then stays overdue, which /healthz reports.
+    batch is refused it is taken apart, and the order alone is left behind and logged at error. An
+    expired one then stays overdue, which /healthz reports; of the others only the log tells.
     """
     try:
         with transaction.atomic():

@@ -3,7 +3,7 @@
 For development and tests only: both packages are in the development set, and nothing of production
 imports this module. The binaries are started here rather than through the packages' own starters:
 a server in a session of its own is out of reach of the terminal's Ctrl-C, so its clients stop
-before it does, and there is no time limit on a start that replays a day's log after a power cut.
+before it does, and a start that replays its log after a power cut gets a minute (START_SECONDS).
 """
 
 from __future__ import annotations
