@@ -20,6 +20,7 @@ from smsactivator.common.api import (
     PathId,
     Problem,
     Reference,
+    SignedAmountOut,
 )
 from wallet import customers
 from wallet.api import StorefrontRequest, actor_of
@@ -98,7 +99,9 @@ class LineOut(Schema):
     version: int
     posted_at: datetime
     kind: str
-    amount: AmountOut = Field(description="USD, signed: negative when the wallet was debited.")
+    amount: SignedAmountOut = Field(
+        description="USD, signed: negative when the wallet was debited."
+    )
     balance_after: AmountOut
     order: int | None
 

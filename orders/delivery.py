@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -46,11 +47,11 @@ def record_sms(arrivals: Mapping[int, Sequence[Arrival]]) -> int:
     Returns how many orders were delivered.
     """
     # The same SMS is found again and again: only orders with a new one are worth a lock.
-    known = _known_digests(arrivals)
+    known = _known_messages(arrivals)
     fresh = [
         order_id
         for order_id, found in arrivals.items()
-        if any((order_id, _digest(arrival.message)) not in known for arrival in found)
+        if any(not _is_known(arrival.message, known[order_id]) for arrival in found)
     ]
     try:
         return _record(fresh, arrivals)
@@ -70,19 +71,18 @@ def _record(fresh: Sequence[int], arrivals: Mapping[int, Sequence[Arrival]]) -> 
     now = timezone.now()
     with transaction.atomic():
         orders = lock(fresh)
-        known = _known_digests(fresh)
+        known = _known_messages(fresh)
         messages: list[Sms] = []
         delivered: list[Order] = []
         rentals: list[Order] = []
         lost: list[Order] = []
         for order in orders:
             for arrival in arrivals[order.pk]:
-                digest = _digest(arrival.message)
-                if (order.pk, digest) in known:
+                if _is_known(arrival.message, known[order.pk]):
                     continue
-                known.add((order.pk, digest))
+                known[order.pk].append(arrival.message)
                 late = _is_late(order, arrival)
-                messages.append(_sms(order, arrival.message, digest, late))
+                messages.append(_sms(order, arrival.message, late))
                 if late:
                     if order.upstream_side == UpstreamSide.RELEASING:
                         order.lose()
@@ -203,22 +203,36 @@ def _is_late(order: Order, arrival: Arrival) -> bool:
     return order.state not in OPEN or not arrival.in_time
 
 
-def _digest(message: Message) -> str:
-    # One list tells the code alone, another the text too: where there is a code, it says which.
-    return hashlib.sha256((message.code or message.text).encode()).hexdigest()
+def _is_known(message: Message, known: Sequence[Message]) -> bool:
+    return any(_is_same(message, one) for one in known)
 
 
-def _known_digests(order_ids: Collection[int]) -> set[tuple[int, str]]:
-    return set(Sms.objects.filter(order__in=order_ids).values_list("order_id", "digest"))
+def _is_same(one: Message, other: Message) -> bool:
+    """Whether two sightings are one SMS: one may tell its code alone, the other its text alone."""
+    if one.code and other.code:
+        return one.code == other.code
+    if one.code:
+        return one.code in other.text
+    if other.code:
+        return other.code in one.text
+    return one.text == other.text
 
 
-def _sms(order: Order, message: Message, digest: str, late: bool) -> Sms:
+def _known_messages(order_ids: Collection[int]) -> defaultdict[int, list[Message]]:
+    known: defaultdict[int, list[Message]] = defaultdict(list)
+    stored = Sms.objects.filter(order__in=order_ids).values_list("order_id", "code", "text")
+    for order_id, code, text in stored:
+        known[order_id].append(Message(code, text))
+    return known
+
+
+def _sms(order: Order, message: Message, late: bool) -> Sms:
     return Sms(
         order=order,
-        digest=digest,
-        code=message.code[:64],
+        digest=hashlib.sha256((message.code or message.text).encode()).hexdigest(),
+        code=message.code,
         text=message.text,
-        sender=message.sender[:64],
+        sender=message.sender,
         received_at=timezone.now(),
         late=late,
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
-
+from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
@@ -62,8 +61,12 @@ def place(
             raise CustomerSuspended(f"Customer {customer.external_id} is suspended.")
         order = _create(customer, offer, idempotency_key, actor)
         # A broker that is down must not undo the order: the beat finds what was never queued.
-        transaction.on_commit(partial(tasks.allocate.delay, order.pk), robust=True)
+        transaction.on_commit(lambda: _queue_allocation(order.pk), robust=True)
         return order, True
+
+
+def _queue_allocation(order_id: int) -> None:
+    tasks.allocate.apply_async(args=[order_id], expires=settings.TASK_EXPIRES)
 
 
 def _offer_for_sale(offer_id: int) -> Offer:

@@ -47,10 +47,10 @@ class Message:
 
     def __post_init__(self) -> None:
         # Anybody may send an SMS with what no database stores: NUL, or half of an emoji.
-        for name in ("code", "text", "sender"):
+        for name, longest in (("code", 64), ("text", None), ("sender", 64)):
             value: str = getattr(self, name)
             clean = value.replace("\0", "").encode("utf-8", "replace").decode()
-            object.__setattr__(self, name, clean)
+            object.__setattr__(self, name, clean[:longest])
 
     def __repr__(self) -> str:  # an SMS text never reaches a log
         return "Message(…)"

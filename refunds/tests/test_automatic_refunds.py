@@ -323,6 +323,19 @@ def test_a_second_sms_belongs_to_the_customer_until_the_order_is_completed():
     assert Transfer.objects.filter(kind=Transfer.Kind.DELIVERY).count() == 1
 
 
+def test_one_sms_told_once_by_its_code_and_once_by_its_text_is_one():
+    order = world.allocated()
+    record_sms({order.pk: [Arrival(Message("4711"))]})
+    record_sms({order.pk: [Arrival(Message("", "Your code is 4711"))]})
+    record_sms({order.pk: [Arrival(Message("", "Another one: 4712"))]})
+    record_sms({order.pk: [Arrival(Message("4712", "Another one: 4712"))]})
+
+    assert [(sms.code, sms.text) for sms in Sms.objects.order_by("pk")] == [
+        ("4711", ""),
+        ("", "Another one: 4712"),
+    ]
+
+
 def test_a_rental_that_ends_is_earned(clock):
     order = world.allocated(world.place(what=world.offer("2.0000", kind=Offer.Kind.RENTAL)))
     assert order.rental_ends_at == NOON + timedelta(hours=4)

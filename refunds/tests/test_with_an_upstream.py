@@ -10,6 +10,7 @@ import pytest
 import time_machine
 from django.conf import settings as configured
 from django.utils import timezone
+from kombu.exceptions import OperationalError
 
 from orders import allocation, polling, releasing, rentals
 from orders.models import Offer, Order, Sms, State, Upstream, UpstreamSide
@@ -629,3 +630,18 @@ def test_an_order_whose_allocation_was_never_queued_is_found_by_the_beat(
     assert allocation.allocate_forgotten() == 1
 
     assert queued == [order.pk]
+
+
+def test_a_broker_that_is_down_does_not_undo_an_order(
+    offer, django_capture_on_commit_callbacks, caplog
+):
+    def refuse(**_: object) -> None:
+        raise OperationalError("the broker is down")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(allocation.tasks.allocate, "apply_async", refuse)
+        with django_capture_on_commit_callbacks(execute=True):
+            order = world.place(what=offer)
+
+    assert fresh(order).state == State.PLACED
+    assert "the broker is down" in caplog.text

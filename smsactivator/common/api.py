@@ -66,6 +66,12 @@ AmountOut = Annotated[
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "pattern": AMOUNT, "examples": ["12.5000"]}),
 ]
+SIGNED = AMOUNT.replace("^", "^-?")
+SignedAmountOut = Annotated[
+    Decimal,
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": SIGNED, "examples": ["-0.5000"]}),
+]
 Id = Annotated[int, Field(strict=True, ge=1, le=LARGEST_ID)]
 PathId = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=LARGEST_ID)]
 ExternalId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:@+-]{1,64}$")]
