@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from html import unescape
+from typing import Any
 import pytest
 from django.db import connection, transaction
 from django.test import Client
@@ -12,11 +14,13 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from django.utils.html import strip_tags
 from orders import privacy, search
 from orders import queries as order_queries
 from orders.models import Offer, State
 from refunds.policy import TEXT, Clause
 from smsactivator.common import admin as common_admin
+from smsactivator.auditing import audit_ledger
 from smsactivator.tests import world
 from wallet import keys, ledger, queries
 from wallet.models import Account, ApiKey, AuditRun, Transfer
@@ -551,3 +555,51 @@ def test_every_list_of_an_empty_shop_opens() -> None:
     for page in [*LISTS, "wallet_auditrun", "refunds_sweep", "orders_offer", "orders_upstream"]:
         assert listed(client, page) == set()
         assert listed(client, page, q="1") == set()
+# --- audits -------------------------------------------------------------------------------------
+
+
+def check(name: str, count: int, named: int) -> dict[str, Any]:
+    differences = [f"wallet {number}: holds 1, should hold 2" for number in range(named)]
+    figures = {"escrow": "1.0000"}
+    return {
+        "name": name,
+        "seconds": 1.25,
+        "count": count,
+        "differences": differences,
+        "figures": figures,
+    }
+
+
+def test_an_audit_s_page_counts_all_differences_and_names_the_first() -> None:
+    now = timezone.now()
+    run = AuditRun.objects.create(
+        started_at=now,
+        finished_at=now,
+        passed=False,
+        checks=[check("agree", 0, 0), check("few", 3, 3), check("many", 12_345, 20)],
+    )
+    client = signed_in("Finance")
+
+    response = client.get(f"/admin/wallet/auditrun/{run.pk}/change/")
+    checks, few, many = response.context["tables"]
+
+    assert checks.headers == ("Check", "Result", "Differences", "Took", "Figures, USD")
+    assert [(row[0], row[3], row[4]) for row in checks.rows] == [
+        (name, "1.250 s", "escrow 1.0000") for name in ("agree", "few", "many")
+    ]
+    assert [strip_tags(row[2]) for row in checks.rows] == ["0", "3", "12,345"]
+    assert [strip_tags(row[1]) for row in checks.rows] == ["Agrees", "Differs", "Differs"]
+    assert (few.title, len(few.rows)) == ("Differences: few", 3)
+    assert (many.title, len(many.rows)) == ("Differences: many (first 20 of 12,345)", 20)
+    assert "3 checks, 2 failed" in text_of(client, "/admin/wallet/auditrun/")
+    assert client.get("/admin/").context["audit"]["failed"] == ["few", "many"]
+
+
+def test_a_real_audit_s_page_opens() -> None:
+    world.place(world.customer())
+    run = audit_ledger()
+    page = text_of(signed_in("Finance"), f"/admin/wallet/auditrun/{run.pk}/change/")
+    assert "Agrees" in page
+    assert "Differs" not in page
+
+
