@@ -7,6 +7,7 @@ from decimal import Decimal
 
 from html import unescape
 from typing import Any
+
 import pytest
 from django.db import connection, transaction
 from django.test import Client
