@@ -351,11 +351,9 @@ class DepositAdmin(ReadOnlyAdmin):
     time_field = "transfer__posted_at"
     list_display = ("reference", "arrived", "customer", "storefront", "amount_usd")
     list_filter = (("storefront", RelatedDropdownFilter), ("transfer__posted_at", TimeRangeFilter))
+    linked_lookups = ("transfer__wallet",)
     search_fields = ("reference",)
     search_help_text = "Payment reference, customer's id or email — exactly"
-
-    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
-        return lookup == "transfer__wallet" or super().lookup_allowed(lookup, value, request)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
