@@ -144,6 +144,7 @@ class OrderAdmin(ReadOnlyAdmin):
         ("upstream", RelatedDropdownFilter),
         ("placed_at", TimeRangeFilter),
     )
+    linked_lookups = ("customer__id__exact",)
     search_fields = ("pk", "phone", "customer__external_id", "customer__email")
     search_help_text = "Order, phone number (or its first 6 digits), customer's id or email"
     history_permission = "orders.view_historicalorder"

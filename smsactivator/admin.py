@@ -11,12 +11,14 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from smsactivator.common.admin import NamedLookups
+
 admin.site.unregister(User)
 admin.site.unregister(Group)
 
 
 @admin.register(User)
-class UserAdmin(auth_admin.UserAdmin, ModelAdmin):  # type: ignore[type-arg]
+class UserAdmin(NamedLookups, auth_admin.UserAdmin, ModelAdmin):  # type: ignore[type-arg]
     """Administrators make users and put them into roles."""
 
     form = UserChangeForm
@@ -33,5 +35,7 @@ class UserAdmin(auth_admin.UserAdmin, ModelAdmin):  # type: ignore[type-arg]
 
 
 @admin.register(Group)
-class GroupAdmin(auth_admin.GroupAdmin, ModelAdmin):
+class GroupAdmin(NamedLookups, auth_admin.GroupAdmin, ModelAdmin):
     """The roles; the three of the house are made by migration."""
+
+    completed = True  # in the form of a user

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from ninja import NinjaAPI
 from ninja.errors import AuthenticationError, HttpError, ValidationError
+from ninja.openapi.schema import OpenAPISchema
 
 from orders.api import router as orders
 from refunds.api import router as refunds
@@ -19,8 +21,33 @@ from wallet.api import router as customers
 
 PREFIX = "/api/v1/"
 NAMED = 20  # errors of one request that are named
+LENGTH = r"[0-9]{1,15}"
 
-api = NinjaAPI(
+
+class StorefrontAPI(NinjaAPI):
+    """Its document also lists what any address may answer before its own code is asked."""
+
+    def get_openapi_schema(self, **options: Any) -> OpenAPISchema:
+        """The OpenAPI document."""
+        document = super().get_openapi_schema(**options)
+        for methods in document["paths"].values():
+            for operation in methods.values():
+                statuses = (400, 401, 413, 415) if "requestBody" in operation else (400, 401)
+                for status in statuses:
+                    operation["responses"].setdefault(status, _documented(status))
+                operation["responses"] = dict(sorted(operation["responses"].items()))
+        return document
+
+
+def _documented(status: int) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        "description": HttpResponse(status=status).reason_phrase,
+        "content": {"application/json": {"schema": schema}},
+    }
+
+
+api = StorefrontAPI(
     title="smsactivator storefront API",
     version="1",
     description=(
@@ -83,12 +110,18 @@ def too_big(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
 
 
 class ProblemsOnly:
-    """Middleware: every error under /api/ is a problem, also those that Django answers itself."""
+    """Middleware: every error under /api/ is a problem, also those that Django answers itself.
+
+    A request whose length is no number is refused at every address: Django could not read it.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        length = request.META.get("CONTENT_LENGTH") or "0"
+        if not re.fullmatch(LENGTH, str(length)):
+            return problem(400, "bad_request", "Content-Length is not a number of bytes.")
         response = self.get_response(request)
         if (
             not request.path.startswith("/api/")

@@ -123,7 +123,7 @@ def _audit(audit: AuditRun) -> dict[str, Any]:
         "at": audit.finished_at,
         "ago": ago(audit.finished_at),
         "checks": len(audit.checks),
-        "failed": [check["name"] for check in audit.checks if check.get("differences")],
+        "failed": [check["name"] for check in audit.checks if check["count"]],
         "old": timezone.now() - audit.finished_at > 3 * timedelta(seconds=settings.AUDIT_SECONDS),
         "url": admin_url("wallet_auditrun_change", audit.pk),
     }

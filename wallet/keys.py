@@ -64,4 +64,5 @@ def authenticate(plain: str) -> ApiKey | None:
 
 
 def _digest(plain: str) -> str:
-    return hashlib.sha256(plain.encode()).hexdigest()
+    # What a client sends need not be text that UTF-8 can write; it is a key of nobody's then.
+    return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()

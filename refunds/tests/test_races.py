@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
 
 import pytest
-from django.db import connection
 from django.utils import timezone
 
 from orders.delivery import Arrival, finish_delivered, record_sms
@@ -21,36 +17,27 @@ from refunds.models import Refund
 from refunds.tests import world
 from smsactivator.common.errors import Refused
 from wallet.models import Transfer
+from wallet.tests.together import at_once
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 ROUNDS = 15
 
 
-def at_once(*sides: Callable[[], Any]) -> list[Any]:
-    """Run the sides at the same moment, each on a connection of its own; what each came to."""
-    barrier = threading.Barrier(len(sides))
-
-    def run(side: Callable[[], Any]) -> Any:
-        try:
-            connection.ensure_connection()
-            barrier.wait(timeout=10)
-            return side()
-        except Refused as refusal:
-            return refusal.code
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(len(sides)) as pool:
-        return [future.result() for future in [pool.submit(run, side) for side in sides]]
-
-
 def sms_arrives(order: Order) -> Callable[[], int]:
     return lambda: record_sms({order.pk: [Arrival(Message("123456"))]})
 
 
-def customer_cancels(order: Order) -> Callable[[], Any]:
-    return lambda: automatic.cancel(order.pk, actor=world.TESTER).state
+def customer_cancels(order: Order) -> Callable[[], str]:
+    """What the customer gets: the state it cancelled into, or the code of the refusal."""
+
+    def cancel() -> str:
+        try:
+            return str(automatic.cancel(order.pk, actor=world.TESTER).state)
+        except Refused as refusal:
+            return refusal.code
+
+    return cancel
 
 
 def overdue_order() -> Order:

@@ -1,19 +1,21 @@
 """The ground of every admin page: read-only, bounded in cost, and written alike.
 
 Lists cost the same at ten million rows as at ten thousand: they are ordered by an indexed column,
-cannot be re-sorted by another, and are counted up to a limit only.
+cannot be re-sorted by another, and are counted up to a limit only. They are narrowed by what their
+filters and our own links name: any other lookup could ask for what the page does not show.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from django.contrib.admin import ShowFacets
-from django.contrib.admin.utils import unquote
-from django.core.exceptions import PermissionDenied
+from django.contrib.admin.utils import get_fields_from_path, unquote
+from django.contrib.admin.views.main import ORDER_VAR
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
@@ -54,7 +56,15 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
 
 
 class BoundedChangeList(ChangeList):
-    """A list that was not counted in full has no total to offer beside its result."""
+    """A list in its own order, whatever the address asks for.
+
+    It was not counted in full, so it has no total to offer beside its result.
+    """
+
+    def get_ordering(self, request: HttpRequest, queryset: QuerySet[Any]) -> list[Any]:
+        self.params.pop(ORDER_VAR, None)
+        ordering: list[Any] = super().get_ordering(request, queryset)
+        return ordering
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -107,7 +117,74 @@ class Table:
     numeric: frozenset[str] = field(default_factory=frozenset)
 
 
-class BoundedAdmin(ModelAdmin):
+class NamedLookups:
+    """Before a ModelAdmin: a list is narrowed by what its filters and our own links name.
+
+    Django lets an address ask any field of the list's own model anything, as whether an SMS's code
+    starts with 4: the answer is in the length of the list, whatever the page masks. A lookup that
+    nobody named is answered with 400, and so is a NUL, which PostgreSQL does not take.
+    """
+
+    # Lookups of our own links that no filter of the list shows.
+    linked_lookups: tuple[str, ...] = ()
+    # Whether forms may offer these rows while somebody types (the admin's autocomplete).
+    completed = False
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest | None = None) -> bool:
+        """Whether an address may narrow the list so."""
+        return lookup in self.linked_lookups or lookup in self._filtered(request)
+
+    def _filtered(self, request: HttpRequest | None) -> Iterator[str]:
+        for item in self.get_list_filter(request):  # type: ignore[attr-defined]
+            if isinstance(item, type):
+                yield item.parameter_name  # type: ignore[attr-defined]
+                continue
+            path, kind = (item, None) if isinstance(item, str) else item
+            if kind is TimeRangeFilter:
+                yield from (f"{path}_{side}_{part}" for side in ("from", "to") for part in (0, 1))
+                continue
+            field: Any = get_fields_from_path(self.model, path)[-1]  # type: ignore[attr-defined]
+            if field.is_relation:
+                yield from (f"{path}__{field.target_field.name}__exact", f"{path}__isnull")
+            else:
+                yield f"{path}__exact"
+
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The list."""
+        _refuse_nul(request)
+        response: HttpResponse = super().changelist_view(  # type: ignore[misc]
+            request, extra_context
+        )
+        return response
+
+    def get_search_fields(self, request: HttpRequest) -> list[str] | tuple[str, ...]:
+        """None for the admin's autocomplete, unless these rows are completed."""
+        asked_by = request.resolver_match
+        if asked_by is not None and asked_by.url_name == "autocomplete":
+            _refuse_nul(request)
+            if not self.completed:
+                return ()
+        fields: list[str] | tuple[str, ...] = super().get_search_fields(request)  # type: ignore[misc]
+        return fields
+
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: str | None = None
+    ) -> Any:
+        """The row, or None: no key has a NUL."""
+        if "\x00" in object_id:
+            return None
+        return super().get_object(request, object_id, from_field)  # type: ignore[misc]
+
+
+def _refuse_nul(request: HttpRequest) -> None:
+    for name, values in request.GET.lists():
+        if any("\x00" in part for part in (name, *values)):
+            raise BadRequest("The address holds a NUL.")
+
+
+class BoundedAdmin(NamedLookups, ModelAdmin):
     """A list whose cost does not depend on the number of rows."""
 
     paginator = CappedPaginator

@@ -26,6 +26,8 @@ from smsactivator.common.errors import Refused
 LARGEST_ID = 2**63 - 1
 WHOLE = r"[0-9]{1,19}"
 AMOUNT = r"^[0-9]{1,15}(\.[0-9]{1,4})?$"
+# It stands in paths, which every log of requests keeps: no email address, no phone number's plus.
+EXTERNAL_ID = r"^[A-Za-z0-9._:-]{1,64}$"
 
 
 def _amount(value: Any) -> Decimal:
@@ -55,6 +57,14 @@ def _email(value: str) -> str:
     return value
 
 
+def _external_id(value: str) -> str:
+    if not re.fullmatch(EXTERNAL_ID, value):
+        raise ValueError(
+            "use the storefront's own id, not an address: 1 to 64 of A-Z a-z 0-9 . _ : -"
+        )
+    return value
+
+
 # USD as text, at most four places. Whether it may be zero is the verb's to say.
 AmountIn = Annotated[
     Decimal,
@@ -74,7 +84,11 @@ SignedAmountOut = Annotated[
 ]
 Id = Annotated[int, Field(strict=True, ge=1, le=LARGEST_ID)]
 PathId = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=LARGEST_ID)]
-ExternalId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:@+-]{1,64}$")]
+ExternalId = Annotated[
+    str,
+    AfterValidator(_external_id),
+    WithJsonSchema({"type": "string", "pattern": EXTERNAL_ID, "examples": ["tg-1001"]}),
+]
 Reference = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]
 Email = Annotated[str, Field(max_length=254), AfterValidator(_email)]
 

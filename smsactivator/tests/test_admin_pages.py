@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from html import unescape
+from typing import Any
 
 import pytest
 from django.db import connection, transaction
@@ -11,11 +14,13 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import strip_tags
 
 from orders import privacy, search
 from orders import queries as order_queries
 from orders.models import Offer, State
 from refunds.policy import TEXT, Clause
+from smsactivator.auditing import audit_ledger
 from smsactivator.common import admin as common_admin
 from smsactivator.tests import world
 from wallet import keys, ledger, queries
@@ -219,6 +224,171 @@ def test_phone_search_is_a_range_of_the_index() -> None:
     assert "order_phone" in plan
 
 
+# --- what a list does not tell --------------------------------------------------------------------
+
+
+def asked(client: Client, page: str, query: str) -> int:
+    return client.get(f"{reverse(f'admin:{page}_changelist')}?{query}").status_code
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "code__startswith=4",
+        "code=482915",
+        "order_id=1&code__regex=^4",
+        "text__contains=4829",
+        "digest__startswith=a",
+        "sender__icontains=t",
+        "order__id__exact=1",
+        "order__customer__email__startswith=a",
+        "order__messages__code__startswith=4",
+        "pk__in=1,2",
+        "late__exact__startswith=1",
+        "_to_field=code",
+        "_to_field=digest",
+        "unknown=1",
+    ],
+)
+def test_no_address_asks_what_an_sms_holds(query: str) -> None:
+    world.deliver(world.await_sms(world.place(world.customer())))
+    for role in ("Support agent", "Finance"):
+        assert asked(signed_in(role), "orders_sms", query) == 400
+
+
+def test_an_sms_is_not_found_by_its_text_and_lists_keep_their_order() -> None:
+    client = signed_in("Support agent")
+    first, second = (
+        world.deliver(
+            world.await_sms(world.place(world.customer())), text=f"{code} is it", code=code
+        )
+        for code in ("900001", "100002")
+    )
+
+    for term in ("900001", "900001 is it", first.digest):
+        assert listed(client, "orders_sms", q=term) == set()
+    for order in ("0", "1", "4", "5", "-5", "6", "4.5", "x"):
+        response = client.get("/admin/orders/sms/", {"o": order})
+        assert list(response.context["cl"].result_list) == [second, first], order
+
+
+@pytest.mark.parametrize(
+    ("page", "query"),
+    [
+        ("wallet_customer", "email__icontains=a"),
+        ("wallet_customer", "wallet__balance__gt=1"),
+        ("wallet_wallet", "balance__gt=1"),
+        ("wallet_wallet", "customer__email__icontains=a"),
+        ("wallet_transfer", "key__contains=1"),
+        ("wallet_deposit", "reference__icontains=a"),
+        ("wallet_deposit", "transfer__amount__gt=1"),
+        ("wallet_storefront", "keys__digest__startswith=a"),
+        ("wallet_apikey", "digest__startswith=a"),
+        ("wallet_apikey", "prefix__startswith=sf_1"),
+        ("wallet_auditrun", "checks__icontains=a"),
+        ("orders_order", "phone__contains=7"),
+        ("orders_order", "messages__code__startswith=4"),
+        ("orders_offer", "price__gt=1"),
+        ("orders_upstream", "base_url__contains=a"),
+        ("refunds_refund", "order__messages__code__startswith=4"),
+        ("refunds_sweep", "name__startswith=n"),
+        ("auth_user", "password__startswith=a"),
+        ("auth_user", "email__startswith=a"),
+        ("auth_group", "name__startswith=a"),
+    ],
+)
+def test_no_list_takes_a_lookup_that_nobody_named(page: str, query: str) -> None:
+    assert asked(signed_in(), page, query) == 400
+
+
+def test_every_list_that_a_page_links_to_opens() -> None:
+    client = signed_in("Finance")
+    buyer = world.customer()
+    theirs = world.place(buyer)
+    world.place(world.customer())
+    world.refund(world.await_sms(world.place(buyer)))
+    pages = [f"/admin/wallet/customer/{buyer.pk}/change/", "/admin/"]
+
+    linked = {
+        unescape(url)
+        for page in pages
+        for url in re.findall(r'href="(/admin/[^"]+[?][^"]+)"', text_of(client, page))
+    }
+
+    for url in linked:
+        assert client.get(url).status_code == 200, url
+    assert f"/admin/orders/order/?customer__id__exact={buyer.pk}" in linked
+    assert "/admin/orders/order/?overdue=yes" in linked
+    assert len(linked) == 8  # and the refunds by clause, the customer's deposits and refunds
+    assert theirs.pk in listed(client, "orders_order", customer__id__exact=str(buyer.pk))
+    assert len(listed(client, "orders_order", customer__id__exact=str(buyer.pk))) == 2
+
+
+def test_every_field_of_a_filter_may_be_sent() -> None:
+    client = signed_in()
+    world.storefront("Other")
+    world.offer(at="Grizzly")
+    world.deliver(world.await_sms(world.place(world.customer())))
+    for page in [*LISTS, "wallet_auditrun", "wallet_apikey", "orders_offer"]:
+        url = reverse(f"admin:{page}_changelist")
+        form = text_of(client, url).partition('id="filter-form"')[2].partition("</form>")[0]
+        fields = set(re.findall(r'name="([^"]+)"', form))
+        links = re.findall(r'href="[?]((?:late|active)__exact=\d)"', form)
+        assert fields or links, page
+        for query in [
+            *(f"{field}=" for field in fields - {"late__exact", "active__exact"}),
+            *links,
+        ]:
+            assert client.get(f"{url}?{query}").status_code == 200, (page, query)
+
+
+def test_the_filters_of_users_work() -> None:
+    client = signed_in()
+    for query in ("is_active__exact=1", "is_superuser__exact=0", "groups__id__exact=1"):
+        assert asked(client, "auth_user", query) == 200
+    assert asked(client, "auth_user", "groups__isnull=True") == 200
+
+
+def test_a_nul_in_an_address_is_refused() -> None:
+    client = signed_in()
+    for page, query in {
+        "orders_order": "state__exact=%00",
+        "refunds_refund": "clause__exact=a%00",
+        "wallet_customer": "status__exact=%00",
+        "orders_sms": "q=%00",
+        "wallet_wallet": "%00=1",
+        "auth_user": "q=a%00",
+    }.items():
+        assert asked(client, page, query) == 400, page
+    for path in ("refunds/sweep/%00", "orders/order/%00", "wallet/apikey/%00", "auth/user/%00"):
+        answer = client.get(f"/admin/{path}/change/", follow=True)
+        assert answer.status_code in {200, 404}, path
+        assert answer.redirect_chain in ([], [("/admin/", 302)])
+
+
+def test_a_history_page_tells_nothing_of_an_sms() -> None:
+    sms = world.deliver(world.await_sms(world.place(world.customer())))
+    page = text_of(signed_in("Support agent"), f"/admin/orders/sms/{sms.pk}/history/")
+    assert "482915" not in page
+    assert sms.digest not in page
+
+
+def completed(client: Client, app: str, model: str, field: str, term: str) -> int:
+    query = {"app_label": app, "model_name": model, "field_name": field, "term": term}
+    return client.get("/admin/autocomplete/", query).status_code
+
+
+def test_only_roles_are_completed_while_somebody_types() -> None:
+    client = signed_in()
+    support = signed_in("Support agent")
+
+    assert completed(client, "auth", "user", "groups", "Sup") == 200
+    assert completed(client, "auth", "user", "groups", "\x00") == 400
+    assert completed(support, "auth", "user", "groups", "Sup") == 403
+    for model, field in (("order", "messages"), ("sms", "order"), ("order", "customer")):
+        assert completed(support, "orders", model, field, "1") == 404
+
+
 # --- the statement ------------------------------------------------------------------------------
 
 
@@ -361,8 +531,30 @@ def test_a_late_sms_is_marked_as_never_shown() -> None:
     [
         ("Your code is 482915.", "482915", "Your code is ••••••15."),
         ("Code 123", "123", "Code ••••••"),
-        ("G-482915 or https://x.io/a", "482915", "G-••••••15 or ••••••"),
-        ("482915 until 12:30, PIN 482915", "482915", "••••••15 until •••••• PIN ••••••15"),
+        ("G-482915 or https://x.io/a", "482915", "••••••15 or ••••••"),
+        ("482915 until 12:30, PIN 482915", "482915", "••••••15 until ••••••, PIN ••••••15"),
+        ("Code 482915. Or open wa.me/v/XyZabc", "482915", "Code ••••••15. Or open ••••••"),
+        ("Code 482915, open telegram.me.", "482915", "Code ••••••15, open ••••••."),
+        ("Open wa.me/v/482915XyZ or ?c=482915&t=XyZ", "482915", "Open ••••••15 or ?••••••15"),
+        ("482915 or /XyZ or key=XyZ or a@b or #XyZ", "482915", "••••••15" + " or ••••••" * 4),
+        ("Code 123-456", "123-456", "Code ••••••56"),
+        ("Code 123-456", "123456", "•••••• (12 characters)"),
+        ("Code is: 4829 15", "4829 15", "Code is: ••••••15"),
+        ("Code is: 4829 15", "4829", "Code is: ••••••29 ••••••"),
+        ("Code is: 4829 15", "482915", "•••••• (16 characters)"),
+        ("Code ٤٨٢٩١٥ or 482915", "482915", "Code •••••• or ••••••15"),
+        ("Code ٤٨٢٩١٥", "٤٨٢٩١٥", "Code ••••••١٥"),  # noqa: RUF001
+        ("Code ٤٨٢٩١٥", "482915", "•••••• (11 characters)"),
+        ("Code ①②③ or ４８２９ or 482915", "482915", "Code •••••• or •••••• or ••••••15"),  # noqa: RUF001
+        ("Your word is ABCD!", "ABCD", "Your word is ••••••CD!"),
+        ("ABCDABCD, xABCD", "ABCD", "••••••CD, ••••••CD"),
+        ("您的验证码是482915，请勿告诉他人", "482915", "••••••15"),  # noqa: RUF001
+        ("आपका कोड 482915 है", "482915", "आपका कोड ••••••15 है"),
+        (
+            "Don't share (482915) — one-time\ncode",
+            "482915",
+            "Don't share (••••••15) — one-time\ncode",
+        ),
         ("Your word is banana", "", "•••••• (19 characters)"),
         ("Your word is banana", "482915", "•••••• (19 characters)"),
         ("", "", ""),
@@ -370,6 +562,54 @@ def test_a_late_sms_is_marked_as_never_shown() -> None:
 )
 def test_masking(text: str, code: str, masked: str) -> None:
     assert privacy.masked_text(text, code) == masked
+
+
+# --- audits -------------------------------------------------------------------------------------
+
+
+def check(name: str, count: int, named: int) -> dict[str, Any]:
+    differences = [f"wallet {number}: holds 1, should hold 2" for number in range(named)]
+    figures = {"escrow": "1.0000"}
+    return {
+        "name": name,
+        "seconds": 1.25,
+        "count": count,
+        "differences": differences,
+        "figures": figures,
+    }
+
+
+def test_an_audit_s_page_counts_all_differences_and_names_the_first() -> None:
+    now = timezone.now()
+    run = AuditRun.objects.create(
+        started_at=now,
+        finished_at=now,
+        passed=False,
+        checks=[check("agree", 0, 0), check("few", 3, 3), check("many", 12_345, 20)],
+    )
+    client = signed_in("Finance")
+
+    response = client.get(f"/admin/wallet/auditrun/{run.pk}/change/")
+    checks, few, many = response.context["tables"]
+
+    assert checks.headers == ("Check", "Result", "Differences", "Took", "Figures, USD")
+    assert [(row[0], row[3], row[4]) for row in checks.rows] == [
+        (name, "1.250 s", "escrow 1.0000") for name in ("agree", "few", "many")
+    ]
+    assert [strip_tags(row[2]) for row in checks.rows] == ["0", "3", "12,345"]
+    assert [strip_tags(row[1]) for row in checks.rows] == ["Agrees", "Differs", "Differs"]
+    assert (few.title, len(few.rows)) == ("Differences: few", 3)
+    assert (many.title, len(many.rows)) == ("Differences: many (first 20 of 12,345)", 20)
+    assert "3 checks, 2 failed" in text_of(client, "/admin/wallet/auditrun/")
+    assert client.get("/admin/").context["audit"]["failed"] == ["few", "many"]
+
+
+def test_a_real_audit_s_page_opens() -> None:
+    world.place(world.customer())
+    run = audit_ledger()
+    page = text_of(signed_in("Finance"), f"/admin/wallet/auditrun/{run.pk}/change/")
+    assert "Agrees" in page
+    assert "Differs" not in page
 
 
 # --- set-up -------------------------------------------------------------------------------------

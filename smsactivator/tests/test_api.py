@@ -383,6 +383,8 @@ def test_nobody_enters_without_a_live_key(shop, method, path):
         "Bearer ",
         "Bearer sf_unknown",
         "Bearer ключ",
+        "Bearer \udcff",
+        "Bearer a\x00",
         f"Bearer {plain}",
         f"Basic {plain}",
         f"Token {plain}",
@@ -469,7 +471,20 @@ BAD: dict[str, dict[str, list[Any]]] = {
         "balance": ["100"],
     },
     "order": {
-        "customer": [*NOT_TEXT, "", "a b", "a/b", "a\x00", "é", "\ud800", "x" * 65, LONG],
+        "customer": [
+            *NOT_TEXT,
+            "",
+            "ada@example.com",
+            "+4477",
+            "a\n",
+            "a b",
+            "a/b",
+            "a\x00",
+            "é",
+            "\ud800",
+            "x" * 65,
+            LONG,
+        ],
         "offer": [None, "1", 1.0, 1.5, True, [], {}, "abc", "", 0, -1, 2**63, 10**30],
         "price": ["0.01"],
     },
@@ -643,7 +658,21 @@ def test_what_is_no_order_number_is_refused(scene, method, path, number):
 
 
 @pytest.mark.parametrize(
-    "customer", ["%00", "a%00", "%FF", "a%20b", "%C3%A9", "x" * 65, LONG[:5000]], ids=name
+    "customer",
+    [
+        "ada@example.com",
+        "ada%40example.com",
+        "%2B4477",
+        "a%0A",
+        "%00",
+        "a%00",
+        "%FF",
+        "a%20b",
+        "%C3%A9",
+        "x" * 65,
+        LONG[:5000],
+    ],
+    ids=name,
 )
 @pytest.mark.parametrize(
     ("method", "path"), [address for address in ADDRESSES if "{customer}" in address[1]]
@@ -729,6 +758,42 @@ def test_an_unknown_address_is_a_problem_too(shop, path):
         assert problem["detail"] == "There is nothing here: /api/v1/docs lists what there is."
 
 
+def test_an_email_address_is_no_customer_id_and_the_answer_says_so(shop):
+    response = shop.ask("PUT", "/customers/ada@example.com", {})
+    problem = assert_problem(response, 422, "invalid")
+    assert problem["errors"] == [
+        {
+            "where": "path.external_id",
+            "what": "use the storefront's own id, not an address: 1 to 64 of A-Z a-z 0-9 . _ : -",
+        }
+    ]
+    assert not Customer.objects.exists()
+
+
+@pytest.mark.parametrize(
+    "length", ["abc", "-1", "+5", " 5", "1_0", "0x1", "٣", "9" * 5000], ids=name
+)
+def test_a_length_that_is_no_number_is_refused_everywhere(scene, length):
+    for what in ADDRESS:
+        answer = scene.send(what, scene.bodies[what], CONTENT_LENGTH=length)
+        assert_problem(answer, 400, "bad_request")
+    for method, path in (("GET", "/api/v1/offers"), ("POST", "/admin/login/"), ("GET", "/healthz")):
+        response = HTTP.generic(method, path, CONTENT_LENGTH=length)
+        assert_problem(response, 400, "bad_request")
+    assert written() == scene.before
+
+
+def test_a_length_beyond_what_we_take_is_too_big(scene):
+    answer = scene.send("deposit", scene.bodies["deposit"], CONTENT_LENGTH="9" * 15)
+    assert_problem(answer, 413, "too_big")
+    assert written() == scene.before
+
+
+def test_text_that_utf_8_cannot_write_is_no_key():
+    for plain in ("\ud800", "sf_\udcff", "\x00", ""):
+        assert keys.authenticate(plain) is None
+
+
 # --- its documentation ---
 
 
@@ -753,6 +818,21 @@ def test_the_openapi_document_is_open_to_all_and_names_every_address():
         operation["security"] == [{"StorefrontKey": []}]
         for methods in document["paths"].values()
         for operation in methods.values()
+    )
+
+
+def test_the_openapi_document_lists_the_refusals_of_every_address():
+    document = HTTP.get("/api/v1/openapi.json").json()
+    problem = {"$ref": "#/components/schemas/Problem"}
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            expected = {"400", "401", *({"413", "415"} if "requestBody" in operation else set())}
+            answers = operation["responses"]
+            assert expected <= set(answers)
+            for status in expected:
+                assert answers[status]["content"]["application/json"]["schema"] == problem
+    assert document["paths"]["/api/v1/orders"]["post"]["responses"]["415"]["description"] == (
+        "Unsupported Media Type"
     )
 
 
