@@ -39,7 +39,8 @@ PREPARE = """
         nextval(pg_get_serial_sequence('wallet_transfer', 'id')) AS transfer_id,
         wallet.customer_id, wallet.balance, wallet.version,
         nth, 0.2500 AS paid
-    FROM wallet_wallet AS wallet, generate_series(1, %(per_wallet)s) AS nth;
+    FROM (SELECT * FROM wallet_wallet ORDER BY customer_id LIMIT %(wallets)s) AS wallet,
+        generate_series(1, %(per_wallet)s) AS nth;
 
     INSERT INTO wallet_transfer (
         id, kind, debit_account, credit_account, amount, key, posted_at,
@@ -206,11 +207,12 @@ class Bench:
             )
 
     def prepare(self, orders: int) -> None:
-        """Add overdue orders, spread over the wallets in no order, and settle the server."""
+        """Add overdue orders, spread over the wallets, and settle the server."""
         from django.db import transaction
 
         with transaction.atomic(), self.connection.cursor() as cursor:
-            cursor.execute(PREPARE, {"per_wallet": orders // self.wallets or 1})
+            wallets = min(self.wallets, orders)
+            cursor.execute(PREPARE, {"wallets": wallets, "per_wallet": orders // wallets})
         self._settle()
 
     def _settle(self) -> None:
