@@ -96,6 +96,26 @@ def oldest_overdue() -> datetime | None:
     return min(since, default=None)
 
 
+def oldest_due() -> datetime | None:
+    """Since when the order that waits the longest for its refund could have had it, or None.
+
+    Overdue orders, broken numbers, refused purchases, and orders that were not allocated in time.
+    """
+    placed = Order.objects.filter(state=State.PLACED)
+    broken = Order.objects.filter(
+        state__in=[State.AWAITING_SMS, State.ACTIVE], broken_at__isnull=False
+    )
+    since = [
+        oldest_overdue(),
+        broken.aggregate(since=Min("broken_at"))["since"],
+        placed.aggregate(since=Min("refused_at"))["since"],
+        placed.filter(placed_at__lt=timezone.now() - settings.ALLOCATION_TIMEOUT).aggregate(
+            since=Min("placed_at") + settings.ALLOCATION_TIMEOUT
+        )["since"],
+    ]
+    return min((moment for moment in since if moment is not None), default=None)
+
+
 def oldest_unlooked() -> datetime | None:
     """Since when orders whose deadline has passed have waited for a look, or None."""
     oldest: datetime | None = (

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from orders.queries import oldest_overdue, oldest_unlooked
+from orders.queries import oldest_due, oldest_unlooked
 from refunds.models import Sweep
 
 
@@ -26,7 +26,7 @@ def healthz(request: HttpRequest) -> JsonResponse:
 
 
 def check() -> dict[str, Any]:
-    """The state of the database, the broker, the sweep and the oldest overdue order.
+    """The state of the database, the broker, the sweep and the oldest order due for a refund.
 
     A sweep or an overdue order older than HEALTH_STALE_SECONDS is a problem; so is an order whose
     upstream nobody has looked at, when it has waited for that longer than the grace period as well.
@@ -40,7 +40,7 @@ def check() -> dict[str, Any]:
         sweep_age = _age(
             Sweep.objects.filter(name="refunds").values_list("finished_at", flat=True).first()
         )
-        overdue_age = _age(oldest_overdue())
+        overdue_age = _age(oldest_due())
         if sweep_age is None:
             problems.append("No sweep has ever run: are the Celery worker and beat running?")
         elif sweep_age > stale:

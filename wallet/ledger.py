@@ -156,9 +156,10 @@ def _insert(postings: Sequence[Posting], wallets: dict[int, LockedWallet]) -> di
     wallet_ids: list[int | None] = []
     versions: list[int | None] = []
     balances: list[Decimal | None] = []
+    for amount in {posting.amount for posting in postings}:
+        if usd(amount) <= 0:
+            raise ValueError(f"an amount must be positive, not {amount}")
     for posting in postings:
-        if usd(posting.amount) <= 0:
-            raise ValueError(f"an amount must be positive, not {posting.amount}")
         wallet_id = posting.wallet_id
         wallet_ids.append(wallet_id)
         if wallet_id is None:

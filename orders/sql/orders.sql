@@ -11,7 +11,8 @@ CREATE TRIGGER order_terms_are_fixed
     FOR EACH STATEMENT EXECUTE FUNCTION order_terms_are_fixed();
 
 -- An order is born with the transfer that moved its price from its customer to escrow.
-CREATE FUNCTION order_agrees_with_its_purchase() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION order_agrees_with_its_purchase() RETURNS trigger LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     wrong bigint;
 BEGIN
@@ -38,7 +39,8 @@ CREATE TRIGGER order_agrees_with_its_purchase
 
 -- An order is settled once, by the transfer that its end calls for: its price, out of escrow, to sales
 -- when it was delivered, and to its own customer's wallet when it was refunded.
-CREATE FUNCTION order_agrees_with_its_settlement() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION order_agrees_with_its_settlement() RETURNS trigger LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     wrong bigint;
 BEGIN

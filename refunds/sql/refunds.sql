@@ -1,6 +1,7 @@
 -- A refund is written once, for the money that really went to the order's own customer: its settlement,
 -- which is its price and no more (orders/sql/orders.sql).
-CREATE FUNCTION refund_agrees_with_its_money() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION refund_agrees_with_its_money() RETURNS trigger LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     wrong bigint;
 BEGIN

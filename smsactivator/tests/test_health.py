@@ -130,6 +130,29 @@ def test_an_upstream_out_of_reach_is_healthy_within_the_grace_period(clock):
     assert health() == report()
 
 
+@pytest.mark.parametrize("fact", ["broken_at", "refused_at"])
+def test_any_order_that_waits_for_its_refund_too_long_is_bad(clock, fact):
+    order = world.allocated() if fact == "broken_at" else world.place()
+    Order.objects.filter(pk=order.pk).update(**{fact: timezone.now()})
+    # As if each sweep left it behind.
+    clock.shift(STALE)
+    swept()
+    assert health() == report(overdue=60.0)
+
+    clock.shift(SECOND)
+    swept()
+
+    assert health() == report("An order has waited 61 s for its refund.", overdue=61.0)
+
+
+def test_an_order_that_is_never_allocated_is_bad(clock):
+    world.place()
+    clock.shift(configured.ALLOCATION_TIMEOUT + STALE + SECOND)
+    swept()
+
+    assert health() == report("An order has waited 61 s for its refund.", overdue=61.0)
+
+
 def test_an_order_that_nobody_looks_at_is_bad(clock):
     world.allocated()
     clock.shift(configured.ORDER_SLA + configured.UPSTREAM_GRACE + STALE)

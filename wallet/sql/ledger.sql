@@ -1,4 +1,8 @@
 -- The ledger's rules that no CHECK or unique index can say.
+--
+-- A session plans the statements of a function once, for the first rows that come along, be it one or
+-- a hundred thousand, and keeps the plan. So the functions that look at the rows of a statement are told
+-- to look each up by its index: their cost follows the statement, never the size of the tables.
 
 -- Transfers are append-only: a correction is a new, reversing transfer.
 CREATE FUNCTION ledger_is_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -20,7 +24,8 @@ CREATE TRIGGER deposit_is_append_only
     FOR EACH STATEMENT EXECUTE FUNCTION ledger_is_append_only();
 
 -- A deposit stands for the money that arrived for a customer of its own storefront.
-CREATE FUNCTION deposit_agrees_with_its_transfer() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION deposit_agrees_with_its_transfer() RETURNS trigger LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     wrong bigint;
 BEGIN
@@ -47,7 +52,8 @@ CREATE TRIGGER deposit_agrees_with_its_transfer
 -- A wallet's transfers form a chain: version 1, 2, 3 … without a gap, each balance the one before
 -- it plus or minus the amount. The wallet then takes over the balance and version of its last one:
 -- nothing else writes them, so neither can exist without the other.
-CREATE FUNCTION ledger_apply_transfers() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION ledger_apply_transfers() RETURNS trigger LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     wrong bigint;
 BEGIN
@@ -86,7 +92,8 @@ CREATE TRIGGER transfers_apply_to_wallets
     FOR EACH STATEMENT EXECUTE FUNCTION ledger_apply_transfers();
 
 -- A wallet begins empty, and then always shows its last transfer.
-CREATE FUNCTION wallet_shows_its_last_transfer() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION wallet_shows_its_last_transfer() RETURNS trigger LANGUAGE plpgsql
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
 DECLARE
     wrong bigint;
 BEGIN
