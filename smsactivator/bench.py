@@ -121,7 +121,7 @@ def main() -> None:
     options = parser.parse_args()
     with ExitStack() as stack:
         if not os.environ.get("DATABASE_URL"):
-            database_url, redis_url = stack.enter_context(throwaway_servers())
+            database_url, redis_url = stack.enter_context(throwaway_servers(durable=True))
             os.environ |= {"DATABASE_URL": database_url, "REDIS_URL": redis_url}
         os.environ |= {
             "DJANGO_SETTINGS_MODULE": "smsactivator.settings",

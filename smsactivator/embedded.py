@@ -428,15 +428,16 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def throwaway_servers() -> Iterator[tuple[str, str]]:
-    """Fast servers with nothing in them, for tests: their DATABASE_URL and REDIS_URL.
+def throwaway_servers(*, durable: bool = False) -> Iterator[tuple[str, str]]:
+    """Servers with nothing in them, for tests and benchmarks: their DATABASE_URL and REDIS_URL.
 
-    Stopped, and their data removed, at the end.
+    Stopped, and their data removed, at the end. Unless ``durable``, a commit waits for no disk:
+    tests want speed, a benchmark wants what production does.
     """
     with tempfile.TemporaryDirectory(prefix="smsactivator-test-") as directory:
         home = Path(directory)
         home.chmod(0o711)  # as root, PostgreSQL runs as another user
-        postgres = Postgres(home / "postgres", log=home / "postgres.log", throwaway=True)
+        postgres = Postgres(home / "postgres", log=home / "postgres.log", throwaway=not durable)
         valkey = Valkey(home / "valkey", log=home / "valkey.log")
         try:
             postgres.start()
