@@ -10,9 +10,15 @@ import uuid
 from pathlib import Path
 
 import django
+import hypothesis
 import pytest
 import redis
 from django.conf import settings
+
+# A failure in CI is one that the next run of the same commit shows again.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 ENVIRONMENT = pytest.StashKey[contextlib.ExitStack]()
 
