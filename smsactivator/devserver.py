@@ -350,6 +350,8 @@ class Launcher:
     def _banner(self, logins: str) -> str:
         sla = self.environment["ORDER_SLA_SECONDS"]
         key = (self.data_dir / "storefront.key").read_text().strip()
+        usual = Path(".data").absolute()
+        where = "" if self.data_dir == usual else f"DATA_DIR={self.data_dir} "
         return f"""
   smsactivator back-office runs at {self.site}
 
@@ -361,7 +363,7 @@ class Launcher:
 
     API key     {key}  (of the storefront "Demo shop")
     SLA         {sla} s instead of the policy's 20 minutes (ORDER_SLA_SECONDS), to see refunds soon
-    Commands    make manage ARGS="audit_ledger"
+    Commands    make manage {where}ARGS="audit_ledger"
     Logs        {self.logs}
 
   Ctrl-C stops everything. The data stays in {self.data_dir}.

@@ -497,10 +497,14 @@ class ApiKeyAdmin(ReadOnlyAdmin):
             "form": form,
         }
         if form.is_valid():
-            context["key"], context["plain"] = keys.issue_by_person(
-                request.user, form.cleaned_data["storefront"], name=form.cleaned_data["name"]
-            )
-            context["title"] = "API key issued"
+            try:
+                context["key"], context["plain"] = keys.issue_by_person(
+                    request.user, form.cleaned_data["storefront"], name=form.cleaned_data["name"]
+                )
+            except keys.KeyNameTaken as taken:
+                form.add_error("name", taken.message)
+            else:
+                context["title"] = "API key issued"
         return TemplateResponse(request, "wallet/issue_key.html", context)
 
     def revoke_view(self, request: HttpRequest, key_id: int) -> HttpResponse:

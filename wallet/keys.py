@@ -7,24 +7,45 @@ import secrets
 from typing import Any
 
 from django.core.exceptions import PermissionDenied
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from smsactivator.common.errors import Refused
 from wallet.models import ApiKey, Storefront
+
+
+class KeyNameTaken(Refused):
+    """A live key of that storefront has that name."""
+
+    code = "key_name_taken"
+
 
 PREFIX = "sf_"
 SHOWN = 10  # characters of a key that may be shown again, to tell keys apart
 
 
 def issue(storefront: Storefront, *, name: str, created_by: str) -> tuple[ApiKey, str]:
-    """A new key and its plain text, which exists nowhere else and cannot be had again."""
+    """A new key and its plain text, which exists nowhere else and cannot be had again.
+
+    Raises KeyNameTaken when a live key of the storefront has that name.
+    """
     plain = PREFIX + secrets.token_urlsafe(32)
-    key = ApiKey.objects.create(
-        storefront=storefront,
-        name=name,
-        prefix=plain[:SHOWN],
-        digest=_digest(plain),
-        created_by=created_by,
-    )
+    try:
+        with transaction.atomic():
+            key = ApiKey.objects.create(
+                storefront=storefront,
+                name=name,
+                prefix=plain[:SHOWN],
+                digest=_digest(plain),
+                created_by=created_by,
+            )
+    except IntegrityError:
+        if not ApiKey.objects.filter(storefront=storefront, name=name, revoked_at=None).exists():
+            raise
+        raise KeyNameTaken(
+            f"{storefront.name} has a live key named {name!r} already; its text cannot be shown "
+            "again. Revoke it first, or choose another name."
+        ) from None
     return key, plain
 
 

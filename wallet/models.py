@@ -40,6 +40,12 @@ class ApiKey(models.Model):
         verbose_name = "API key"
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["digest"], name="api_key_digest_once"),
+            # A form that is sent twice must not leave a live key behind that nobody knows of.
+            models.UniqueConstraint(
+                fields=["storefront", "name"],
+                condition=Q(revoked_at=None),
+                name="api_key_live_name_once",
+            ),
         ]
 
     def __str__(self) -> str:

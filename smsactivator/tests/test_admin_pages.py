@@ -792,3 +792,14 @@ def test_every_list_of_an_empty_shop_opens() -> None:
     for page in [*LISTS, "wallet_auditrun", "refunds_sweep", "orders_offer", "orders_upstream"]:
         assert listed(client, page) == set()
         assert listed(client, page, q="1") == set()
+
+
+def test_a_form_that_is_sent_twice_issues_one_key() -> None:
+    client = signed_in("")
+    form = {"storefront": world.storefront().pk, "name": "Shop server"}
+
+    assert "sf_" in client.post("/admin/wallet/apikey/add/", form).content.decode()
+    again = client.post("/admin/wallet/apikey/add/", form).content.decode()
+
+    assert "has a live key named" in again
+    assert ApiKey.objects.filter(name="Shop server").count() == 1

@@ -152,6 +152,10 @@ class Migration(migrations.Migration):
             constraint=models.UniqueConstraint(fields=('digest',), name='api_key_digest_once'),
         ),
         migrations.AddConstraint(
+            model_name='apikey',
+            constraint=models.UniqueConstraint(condition=models.Q(('revoked_at', None)), fields=('storefront', 'name'), name='api_key_live_name_once'),
+        ),
+        migrations.AddConstraint(
             model_name='deposit',
             constraint=models.UniqueConstraint(fields=('storefront', 'reference'), name='deposit_reference_once'),
         ),

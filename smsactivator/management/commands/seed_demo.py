@@ -17,9 +17,10 @@ from orders.models import Offer, Upstream
 from smsactivator.common import history
 from smsactivator.common.history import Actor
 from wallet import keys
-from wallet.models import Storefront
+from wallet.models import ApiKey, Storefront
 
 STOREFRONT = "Demo shop"
+KEY_NAME = "Demo traffic"
 UPSTREAM = "demo"
 KEY_FILE = "storefront.key"
 PASSWORD = "demo-password-2026"  # noqa: S105 - printed for everyone who runs the demo
@@ -127,7 +128,9 @@ def _storefront_key(path: Path) -> None:
         if key is not None and key.storefront_id == storefront.pk:
             return
         path.unlink()
-    _key, plain = keys.issue(storefront, name="Demo traffic", created_by="demo data")
+    for lost in ApiKey.objects.filter(storefront=storefront, name=KEY_NAME, revoked_at=None):
+        keys.revoke(lost.pk, revoked_by="demo data")
+    _key, plain = keys.issue(storefront, name=KEY_NAME, created_by="demo data")
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as stream:
         stream.write(plain + "\n")
