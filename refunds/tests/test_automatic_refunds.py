@@ -8,6 +8,8 @@ from decimal import Decimal
 import pytest
 import time_machine
 from django.conf import settings
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django_fsm import TransitionNotAllowed
 
@@ -398,6 +400,24 @@ def test_a_batch_of_any_size_takes_the_same_number_of_statements(django_assert_n
     world.overdue_orders(60)
     with django_assert_num_queries(9):
         assert automatic.refund_expired() == 60
+
+
+def test_broken_and_unallocated_batches_take_a_fixed_number_of_statements_too():
+    def statements(number: int) -> list[int]:
+        broken = [world.allocated() for _ in range(number)]
+        refused = [world.place() for _ in range(number)]
+        for orders, fact in ((broken, "broken_at"), (refused, "refused_at")):
+            Order.objects.filter(pk__in=[order.pk for order in orders]).update(
+                **{fact: timezone.now()}
+            )
+        counts = []
+        for refund in (automatic.refund_broken, automatic.refund_unallocated):
+            with CaptureQueriesContext(connection) as captured:
+                assert refund() == number
+            counts.append(len(captured))
+        return counts
+
+    assert statements(2) == statements(20)
 
 
 def test_an_order_that_contradicts_itself_keeps_no_other_from_its_refund(caplog):

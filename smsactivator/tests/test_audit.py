@@ -7,6 +7,7 @@ import logging
 from datetime import timedelta
 from io import StringIO
 
+import psycopg
 import pytest
 from django.core.management import call_command
 from django.db import connection
@@ -18,6 +19,7 @@ from orders.upstreams.base import Message
 from refunds import automatic
 from refunds.tests import world
 from smsactivator.auditing import CHECKS
+from smsactivator.tasks import AUDIT_LOCK
 from smsactivator.tasks import audit as audit_task
 from wallet.audit import Check, audit
 from wallet.models import AuditRun
@@ -254,3 +256,21 @@ def test_all_checks_see_the_same_moment_while_money_moves():
 
     assert [check["figures"] for check in run.checks] == [{"sum": "1.0000"}, {"sum": "1.0000"}]
     assert wallets.figures(owner)[0] == 6
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_audit_at_a_time():
+    with psycopg.connect(
+        **{
+            name: value
+            for name, value in connection.get_connection_params().items()
+            if name in {"dbname", "user", "password", "host", "port"}
+        }
+    ) as another:
+        another.execute("SELECT pg_advisory_lock(%s)", [AUDIT_LOCK])
+        assert audit_task() is None
+        assert not AuditRun.objects.exists()
+        another.execute("SELECT pg_advisory_unlock(%s)", [AUDIT_LOCK])
+
+    assert audit_task() is True
+    assert AuditRun.objects.count() == 1

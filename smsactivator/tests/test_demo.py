@@ -63,6 +63,19 @@ def test_the_storefronts_key_is_good_and_private(tmp_path):
 
 
 @pytest.mark.django_db
+def test_a_key_whose_file_is_lost_is_revoked_and_replaced(tmp_path):
+    seed(tmp_path)
+    kept = tmp_path / "storefront.key"
+    lost = kept.read_text().strip()
+    kept.unlink()
+
+    seed(tmp_path)
+
+    assert keys.authenticate(lost) is None
+    assert keys.authenticate(kept.read_text().strip()) is not None
+
+
+@pytest.mark.django_db
 def test_a_revoked_key_is_replaced(tmp_path):
     seed(tmp_path)
     keys.revoke(ApiKey.objects.get().pk, revoked_by="a test")
