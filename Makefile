@@ -11,6 +11,9 @@ DATA_DIR ?= .data
 PYTEST ?=
 ARGS ?= help
 
+# The tests in a real browser drive Debian's.
+CHROMIUM := $(shell command -v chromium)
+
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -40,7 +43,8 @@ manage: $(INSTALLED) ## a management command on the running copy: make manage AR
 	@. "$(DATA_DIR)/run.env" && exec $(BIN)/python manage.py $(ARGS)
 
 test: lint ## everything that guards the project (PYTEST= passes words on)
-	$(BIN)/python -m pytest --numprocesses 2 $(PYTEST)
+	@test -n "$(CHROMIUM)" || echo "No chromium here: the tests in a real browser are LEFT OUT."
+	$(BIN)/python -m pytest --numprocesses 2 $(if $(CHROMIUM),,-m "not browser") $(PYTEST)
 
 lint: $(INSTALLED) ## style, types and the floors' imports
 	$(BIN)/ruff check .
@@ -52,7 +56,9 @@ format: $(INSTALLED) ## bring the code into its style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED) ## how fast overdue orders are refunded, beside two other ways (ARGS= passes words on)
+bench: $(INSTALLED) ## how fast refunds and the ledger are, beside other ways (ARGS="--only ledger" passes words on)
+	@$(BIN)/python -c 'import hordak' 2>/dev/null || \
+		$(BIN)/python -m pip install --disable-pip-version-check --quiet "django-hordak~=2.0"
 	$(BIN)/python -m smsactivator.bench $(filter-out help,$(ARGS))
 
 lock: $(INSTALLED) ## compile the locked sets anew from pyproject.toml

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import tempfile
@@ -88,6 +89,16 @@ def server_home():
 
 
 @pytest.fixture(autouse=True)
+def ledger_goes_by_the_tests_clock(monkeypatch):
+    """Transfers are posted at the time that a test has travelled to, not at the database's."""
+    from django.utils import timezone
+
+    from wallet import ledger
+
+    monkeypatch.setattr(ledger, "_clock", lambda: timezone.now())
+
+
+@pytest.fixture(autouse=True)
 def books_agree(request):
     """After each test that moves money the audit passes, whatever the test was for.
 
@@ -100,22 +111,21 @@ def books_agree(request):
         return
     request.getfixturevalue("db")
     yield
-    from django.db import connection
+    from django.db import connection, transaction
 
     from smsactivator import auditing
     from wallet import audit
     from wallet.models import Transfer
 
     ledger_alone = request.path.is_relative_to(Path(__file__).parent / "wallet")
-    checks = audit.CHECKS if ledger_alone else auditing.CHECKS
+    checks = audit.LEDGER if ledger_alone else auditing.CHECKS
 
     # A test that ended in a refusal of the database has nothing left to look at.
     if connection.needs_rollback or not Transfer.objects.exists():
         return
-    with connection.cursor() as cursor:
-        for check in checks:
-            cursor.execute(check.sql)
-            assert cursor.fetchall() == [], check.name
+    with transaction.atomic():
+        found = {result.name: result.differences for result in audit.prove(checks) if result.count}
+    assert found == {}
 
 
 @pytest.fixture(scope="session")
@@ -149,6 +159,8 @@ def django_db_setup(django_db_setup, django_db_blocker):
         quote = self.quote_name
         aside = [quote(table) for table in guarded if table in tables]
         return [
+            # The tests run as the application's role, which may not.
+            "SET LOCAL ROLE NONE",
             *(f"ALTER TABLE {table} DISABLE TRIGGER USER" for table in aside),
             *truncate(self, style, tables, **options),
             *(
@@ -162,6 +174,34 @@ def django_db_setup(django_db_setup, django_db_blocker):
             *(f"ALTER TABLE {table} ENABLE TRIGGER USER" for table in aside),
         ]
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, django_db_blocker.unblock():
         patch.setattr(DatabaseOperations, "sql_flush", flush)
-        yield
+        with _application_role(connection):
+            yield
+
+
+@contextlib.contextmanager
+def _application_role(connection):
+    """Let every connection of the tests work as a role that has what production's has.
+
+    It is made by the superuser that the tests log in as, who owns the tables.
+    """
+    from django.core.management import call_command
+
+    from wallet.tests.attack import APPLICATION
+
+    with connection.cursor() as cursor:
+        # Roles belong to the whole server, and other runs may make it at the same moment.
+        cursor.execute("SELECT pg_advisory_lock(hashtext(%s))", [APPLICATION])
+        cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [APPLICATION])
+        if cursor.fetchone() is None:
+            cursor.execute(f"CREATE ROLE {APPLICATION}")
+        cursor.execute("SELECT pg_advisory_unlock(hashtext(%s))", [APPLICATION])
+    call_command("grant_app_role", APPLICATION, stdout=io.StringIO())
+    options = connection.settings_dict["OPTIONS"]
+    before = options["options"]
+    options["options"] = f"{before} -c role={APPLICATION}"
+    connection.close()
+    yield
+    options["options"] = before
+    connection.close()

@@ -9,18 +9,40 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.contrib.admin import SimpleListFilter, display
+from django.core.exceptions import PermissionDenied
 from django.db import models
 from django.db.models import Q, QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
-from unfold.widgets import UnfoldAdminTextInputWidget, UnfoldAdminURLInputWidget
+from unfold.widgets import (
+    UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
+    UnfoldAdminURLInputWidget,
+)
 
-from orders import catalogue, privacy, queries, search
-from orders.models import DELIVERED, OPEN, REFUNDED, Offer, Order, Sms, State, Upstream
+from orders import admin_decisions as admin_decisions
+from orders import catalogue, privacy, queries, reading, search
+from orders import timelines as timelines
+from orders.models import (
+    DELIVERED,
+    LEAST_REASON,
+    OPEN,
+    REFUNDED,
+    Offer,
+    Order,
+    Sms,
+    SmsReading,
+    State,
+    Upstream,
+)
 from orders.models import UpstreamSide as Side
+from orders.pages import order_link as order_link
+from orders.pages import sms_link
 from smsactivator.common.admin import BoundedAdmin, Facts, ReadOnlyAdmin, Table, TimeRangeFilter
 from smsactivator.common.display import (
     BAD,
@@ -34,12 +56,12 @@ from smsactivator.common.display import (
     moment,
     money,
     mono,
+    number,
 )
+from smsactivator.common.errors import Refused
 from smsactivator.common.links import Link, admin_url, anchor, collect, joined, source_for
 from smsactivator.common.timeline import timeline
-from wallet.admin import customer_link, named_customers
-
-READS_SMS = "orders.view_sms_text"
+from wallet.pages import customer_link, named_customers
 
 STATE_TONES = {
     State.PLACED: BUSY,
@@ -52,13 +74,9 @@ STATE_TONES = {
     State.EXPIRED: WAITING,
     State.CANCELLED: QUIET,
     State.NUMBER_BROKEN: BAD,
+    State.FORFEITED: BAD,
 }
 SIDE_TONES = {Side.UNKNOWN: WAITING, Side.LOST: BAD, Side.BUYING: BUSY, Side.RELEASING: BUSY}
-
-
-def order_link(pk: int) -> Link:
-    """An order's page."""
-    return Link(f"Order {pk}", admin_url("orders_order_change", pk), "orders.view_order")
 
 
 @source_for("wallet.Transfer")
@@ -101,8 +119,8 @@ class OverdueFilter(SimpleListFilter):
         return queries.overdue(queryset) if self.value() == "yes" else queryset
 
 
-def messages_table(messages: Iterable[Sms], *, readable: bool) -> Table:
-    """SMS with their text for those who may read it, masked for others."""
+def messages_table(messages: Iterable[Sms], *, in_full: bool = False) -> Table:
+    """SMS, masked; ``in_full`` on the page that answers a recorded reading alone."""
     return Table(
         title="SMS",
         headers=("Received (UTC)", "From", "Code", "Text", ""),
@@ -110,8 +128,8 @@ def messages_table(messages: Iterable[Sms], *, readable: bool) -> Table:
             (
                 moment(sms.received_at),
                 sms.sender or NOTHING,
-                mono(sms.code if readable else privacy.masked_code(sms.code)),
-                sms.text if readable else privacy.masked_text(sms.text, sms.code),
+                mono(sms.code if in_full else privacy.masked_code(sms.code)),
+                sms.text if in_full else privacy.masked_text(sms.text, sms.code),
                 badge("Late — never shown to the customer", WAITING) if sms.late else "",
             )
             for sms in messages
@@ -120,10 +138,85 @@ def messages_table(messages: Iterable[Sms], *, readable: bool) -> Table:
     )
 
 
+class ReadingForm(forms.Form):
+    """Why somebody reads SMS in full."""
+
+    reason = forms.CharField(
+        min_length=LEAST_REASON,
+        max_length=2000,
+        label="Why do you read this?",
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        help_text="Kept for good, and read by whoever asks why in years to come.",
+    )
+
+
+class ReadsInFull(ReadOnlyAdmin):
+    """A page from which SMS can be read in full, by those who may, who say why.
+
+    The texts are in the answer to the POST and nowhere else: in no redirect, message, session,
+    address or log, and the browser is told to keep no copy.
+    """
+
+    # The name of the form's address, which takes the row's key.
+    reading_url = ""
+
+    def which(self, obj: Any) -> dict[str, int]:
+        """The order, and perhaps the one SMS of it, that this row stands for."""
+        raise NotImplementedError
+
+    def buttons(self, request: HttpRequest, obj: Any) -> list[Link]:
+        url = admin_url(self.reading_url, obj.pk)
+        return [*super().buttons(request, obj), Link("Read SMS in full…", url, reading.READS_SMS)]
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.reading_view)
+        return [path("<int:pk>/read-sms/", view, name=self.reading_url), *super().get_urls()]
+
+    def reading_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Ask why (GET), and answer with the texts when the reading is recorded (POST)."""
+        if request.method not in {"GET", "HEAD", "POST"} or not (
+            self.has_view_permission(request) and request.user.has_perm(reading.READS_SMS)
+        ):
+            raise PermissionDenied
+        obj = self.get_object(request, str(pk))
+        if obj is None:
+            raise Http404(f"There is no {self.opts.verbose_name} {pk}.")
+        form = ReadingForm(request.POST if request.method == "POST" else None)
+        status = 200
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": "Read SMS in full",
+            "subject": self.title_of(obj),
+            "form": form,
+            "back": admin_url(f"{self.opts.app_label}_{self.opts.model_name}_change", obj.pk),
+        }
+        if request.method == "POST":
+            status = 422
+            if form.is_valid():
+                reason = form.cleaned_data["reason"]
+                try:
+                    messages = reading.read(request.user, **self.which(obj), reason=reason)
+                except Refused as refusal:
+                    form.add_error(None, refusal.message)
+                    status = refusal.status
+                else:
+                    status = 200
+                    context |= {
+                        "title": "SMS in full",
+                        "reason": reason,
+                        "table": messages_table(messages, in_full=True),
+                    }
+        response = TemplateResponse(request, "orders/read_sms.html", context, status=status)
+        response["Cache-Control"] = "no-store"
+        return response
+
+
 @admin.register(Order)
-class OrderAdmin(ReadOnlyAdmin):
+class OrderAdmin(ReadsInFull):
     """Orders: found by number, phone or customer, and told on one page."""
 
+    reading_url = "orders_order_read_sms"
     related = ("customer", "upstream", "offer")
     time_field = "placed_at"
     list_display = (
@@ -189,6 +282,12 @@ class OrderAdmin(ReadOnlyAdmin):
     def title_of(self, obj: Order) -> str:
         return f"Order {obj.pk}"
 
+    def which(self, obj: Order) -> dict[str, int]:
+        return {"order_id": obj.pk}
+
+    def buttons(self, request: HttpRequest, obj: Order) -> list[Link]:
+        return super().buttons(request, obj) if obj.messages.exists() else []
+
     def links(self, request: HttpRequest, obj: Order) -> list[Link]:
         return [
             Link(
@@ -248,7 +347,10 @@ class OrderAdmin(ReadOnlyAdmin):
                 yield "Delivered", settlement
             elif obj.state in REFUNDED:
                 yield "Refunded", settlement
-        refunds = collect("orders.Order", [obj.pk])[obj.pk]
+            else:
+                yield "Forfeited", settlement
+        known = collect("orders.Order", [obj.pk])[obj.pk]
+        refunds = [link for link in known if link.permission.startswith("refunds.")]
         yield "Refund", joined(link.html(user) for link in refunds) or NOTHING
 
     def _times(self, obj: Order) -> Iterable[tuple[str, SafeString | str]]:
@@ -299,28 +401,28 @@ class OrderAdmin(ReadOnlyAdmin):
 
     def tables(self, request: HttpRequest, obj: Order) -> Iterable[Table]:
         if request.user.has_perm("orders.view_sms"):
-            yield messages_table(
-                obj.messages.order_by("received_at", "pk"),
-                readable=request.user.has_perm(READS_SMS),
-            )
+            yield messages_table(obj.messages.order_by("received_at", "pk"))
 
 
 @admin.register(Sms)
-class SmsAdmin(ReadOnlyAdmin):
-    """SMS as they came; their text is for those who may read it."""
+class SmsAdmin(ReadsInFull):
+    """SMS, masked."""
 
+    reading_url = "orders_sms_read_sms"
+    history_permission = "orders.view_historicalorder"
     related = ("order__customer",)
+    list_display = (
+        "id",
+        "received",
+        "of_order",
+        "sender",
+        "code_masked",
+        "text_masked",
+        "lateness",
+    )
     list_filter = ("late",)
     search_fields = ("order__pk",)
     search_help_text = "Order, phone number (or its first 6 digits), customer's id or email"
-
-    def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
-        shown = (
-            ("code_read", "text_read")
-            if request.user.has_perm(READS_SMS)
-            else ("code_masked", "text_masked")
-        )
-        return ("id", "received", "of_order", "sender", *shown, "lateness")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -341,16 +443,8 @@ class SmsAdmin(ReadOnlyAdmin):
         return anchor(link.text, link.url)
 
     @display(description="Code")
-    def code_read(self, sms: Sms) -> SafeString:
-        return mono(sms.code)
-
-    @display(description="Code")
     def code_masked(self, sms: Sms) -> SafeString:
         return mono(privacy.masked_code(sms.code))
-
-    @display(description="Text")
-    def text_read(self, sms: Sms) -> str:
-        return sms.text
 
     @display(description="Text")
     def text_masked(self, sms: Sms) -> str:
@@ -360,21 +454,73 @@ class SmsAdmin(ReadOnlyAdmin):
     def lateness(self, sms: Sms) -> SafeString | str:
         return badge("Late — never shown to the customer", WAITING) if sms.late else ""
 
+    def which(self, obj: Sms) -> dict[str, int]:
+        return {"order_id": obj.order_id, "sms_id": obj.pk}
+
     def links(self, request: HttpRequest, obj: Sms) -> list[Link]:
         return [order_link(obj.order_id), *super().links(request, obj)]
 
     def facts(self, request: HttpRequest, obj: Sms) -> Iterable[Facts]:
-        readable = request.user.has_perm(READS_SMS)
         yield Facts(
             "SMS",
             [
                 ("Received (UTC)", moment(obj.received_at)),
                 ("From", obj.sender or NOTHING),
                 ("To", mono(obj.order.phone)),
-                ("Code", self.code_read(obj) if readable else self.code_masked(obj)),
-                ("Text", self.text_read(obj) if readable else self.text_masked(obj)),
+                ("Code", self.code_masked(obj)),
+                ("Text", self.text_masked(obj)),
                 ("Late", self.lateness(obj) or "No"),
                 ("Customer", customer_link(obj.order.customer)),
+            ],
+        )
+
+
+@admin.register(SmsReading)
+class SmsReadingAdmin(ReadOnlyAdmin):
+    """Who read SMS in full, and why."""
+
+    related = ("order__customer", "person")
+    time_field = "read_at"
+    list_display = ("id", "read", "person", "of_order", "shown_count", "reason")
+    list_filter = (("person", RelatedDropdownFilter), ("read_at", TimeRangeFilter))
+    search_fields = ("order__pk",)
+    search_help_text = "Order, phone number (or its first 6 digits), customer's id or email"
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        term = search_term.strip()
+        if term:
+            orders = search.found(Order.objects.all(), term, named_customers(term))
+            queryset = queryset.filter(order_id__in=search.newest(orders))
+        return queryset, False
+
+    @display(description="Read (UTC)")
+    def read(self, made: SmsReading) -> SafeString:
+        return moment(made.read_at)
+
+    @display(description="Order")
+    def of_order(self, made: SmsReading) -> SafeString:
+        link = order_link(made.order_id)
+        return anchor(link.text, link.url)
+
+    @display(description="SMS")
+    def shown_count(self, made: SmsReading) -> SafeString:
+        return number(len(made.shown))
+
+    def links(self, request: HttpRequest, obj: SmsReading) -> list[Link]:
+        return [order_link(obj.order_id), *super().links(request, obj)]
+
+    def facts(self, request: HttpRequest, obj: SmsReading) -> Iterable[Facts]:
+        yield Facts(
+            "SMS reading",
+            [
+                ("Read (UTC)", moment(obj.read_at)),
+                ("By", str(obj.person)),
+                ("Why", obj.reason),
+                ("Order", order_link(obj.order_id).html(request.user)),
+                ("Customer", customer_link(obj.order.customer)),
+                ("SMS", joined(sms_link(pk).html(request.user) for pk in obj.shown)),
             ],
         )
 
@@ -411,7 +557,7 @@ class CatalogueAdmin(BoundedAdmin):
         context = dict(extra_context or {})
         obj = self.get_object(request, object_id) if object_id else None
         if obj is not None and self.has_view_permission(request, obj):
-            context["timeline"], context["timeline_is_longer"] = timeline(obj)
+            context["timeline"], context["timeline_is_longer"] = timeline(obj, request.user)
         response: HttpResponse = super().changeform_view(request, object_id, form_url, context)
         return response
 

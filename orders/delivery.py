@@ -174,6 +174,22 @@ def finish_delivered(limit: int = 2000) -> int:
     return len(completed) + len(rentals)
 
 
+def cut_short(order: Order, *, actor: Actor, reason: str) -> None:
+    """End a locked, active rental before its time: its price goes to sales, to be refunded from.
+
+    Policy, by ticket: "silent disconnections" have no signal, so a person ends such a rental.
+    """
+    order.cut_short(at=timezone.now())
+    _finish_upstream_side(order)
+    earn([order])
+    history.save(
+        [order],
+        ["state", "ended_at", "upstream_side", "upstream_due_at", "settlement"],
+        actor=actor,
+        reason=reason,
+    )
+
+
 def book_cost(orders: Sequence[Order]) -> None:
     """Book what the upstream keeps for the numbers of locked orders. Once per order."""
     ledger.post(

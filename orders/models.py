@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, ClassVar
 
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
@@ -13,6 +15,8 @@ from django_fsm import FSMField, FSMModelMixin, transition
 from smsactivator.common.history import records
 from smsactivator.common.money import MoneyField
 from wallet.models import Customer, Transfer
+
+LEAST_REASON = 5  # characters that say why somebody reads SMS in full
 
 
 class Upstream(models.Model):
@@ -105,9 +109,11 @@ class State(models.TextChoices):
     EXPIRED = "expired", "Expired"
     CANCELLED = "cancelled", "Cancelled"
     NUMBER_BROKEN = "number_broken", "Number broken"
+    FORFEITED = "forfeited", "Forfeited"
 
 
-# The price of an open order is in escrow; of a delivered one in sales; else back in the wallet.
+# The price of an open order is in escrow; of a delivered one in sales; of a refunded one back in
+# the wallet; of a forfeited one (its customer was terminated) in forfeitures.
 OPEN = (State.PLACED, State.AWAITING_SMS, State.ACTIVE)
 DELIVERED = (State.SMS_RECEIVED, State.COMPLETED, State.ENDED)
 REFUNDED = (State.ALLOCATION_FAILED, State.EXPIRED, State.CANCELLED, State.NUMBER_BROKEN)
@@ -139,6 +145,11 @@ def no_sms_arrived(order: Any) -> bool:
 def reported_broken(order: Any) -> bool:
     """The upstream reported the number broken."""
     return bool(order.broken_at)
+
+
+def not_reported_broken(order: Any) -> bool:
+    """The upstream has not reported the number broken: if it has, the price goes back by itself."""
+    return not order.broken_at
 
 
 def rental_is_over(order: Any) -> bool:
@@ -225,7 +236,7 @@ class Order(FSMModelMixin, models.Model):
                     ended_at__isnull=True,
                 )
                 | Q(
-                    state__in=[s for s in (*DELIVERED, *REFUNDED) if s != State.SMS_RECEIVED],
+                    state__in=[s for s in State if s not in (*OPEN, State.SMS_RECEIVED)],
                     settlement__isnull=False,
                     ended_at__isnull=False,
                 ),
@@ -291,6 +302,11 @@ class Order(FSMModelMixin, models.Model):
             models.Index(fields=["customer", "-id"], name="order_customer_newest"),
             models.Index(fields=["upstream", "-id"], name="order_upstream_newest"),
             models.Index(fields=["placed_at"], name="order_placed_at"),
+            models.Index(
+                fields=["ended_at", "id"],
+                condition=Q(ended_at__isnull=False),
+                name="order_ended",
+            ),
             models.Index(fields=["-id"], condition=Q(kind="rental"), name="order_rental_newest"),
         ]
 
@@ -328,6 +344,11 @@ class Order(FSMModelMixin, models.Model):
         """The rented time was delivered."""
         self.ended_at = at
 
+    @transition("state", source=State.ACTIVE, target=State.ENDED, conditions=[not_reported_broken])
+    def cut_short(self, *, at: datetime) -> None:
+        """A person found the rental dead: it is of no more use, and what was lost is refunded."""
+        self.ended_at = at
+
     @transition(
         "state",
         source=State.AWAITING_SMS,
@@ -361,6 +382,11 @@ class Order(FSMModelMixin, models.Model):
     @transition("state", source=State.PLACED, target=State.ALLOCATION_FAILED)
     def fail_allocation(self, *, at: datetime) -> None:
         """No number was allocated in time."""
+        self.ended_at = at
+
+    @transition("state", source=list(OPEN), target=State.FORFEITED)
+    def forfeit(self, *, at: datetime) -> None:
+        """Its customer was terminated."""
         self.ended_at = at
 
     # --- what we hold at the upstream -----------------------------------------------------------
@@ -434,3 +460,35 @@ class Sms(models.Model):
 
     def __str__(self) -> str:
         return f"SMS {self.pk}"
+
+
+class SmsReading(models.Model):
+    """Somebody read SMS of an order in full: who, which, when and why. Append-only.
+
+    Written by ``orders.reading`` before the texts are shown. The database holds that ``shown``
+    names SMS of this order (orders/sql/readings.sql).
+    """
+
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="sms_readings")
+    shown = ArrayField(models.BigIntegerField(), help_text="The SMS whose texts were shown.")
+    person = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", db_index=False
+    )
+    reason = models.TextField(help_text="Why, for whoever reads this in years.")
+    read_at = models.DateTimeField(db_index=True)
+
+    class Meta:
+        verbose_name = "SMS reading"
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.CheckConstraint(
+                condition=Q(reason__regex=rf"^\S.{{{LEAST_REASON - 2},}}\S$"),
+                name="sms_reading_has_a_reason",
+            ),
+            models.CheckConstraint(condition=Q(shown__len__gt=0), name="sms_reading_shows_some"),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["person", "-id"], name="sms_reading_by_person"),
+        ]
+
+    def __str__(self) -> str:
+        return f"SMS reading {self.pk}"

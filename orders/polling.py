@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from orders.delivery import Arrival, record_sms
 from orders.locking import lock
-from orders.models import REFUNDED, Offer, Order, State, Upstream
+from orders.models import REFUNDED, Offer, Order, State, Upstream, rental_is_over
 from orders.reconciliation import reconcile
 from orders.upstreams import base
 from orders.upstreams.base import Activation, UpstreamError, UpstreamProtocolError, UpstreamState
@@ -231,7 +231,8 @@ def _find_late(upstream: Upstream, past: Mapping[str, Activation], found: _Findi
 def mark_broken(broken: Mapping[int, str]) -> None:
     """Record that numbers are broken, with the upstream's word; the automatic refund acts on it.
 
-    Locks the orders. One that has ended, or is known as broken already, is left alone.
+    Locks the orders. One that has ended, or is known as broken already, is left alone, and so is a
+    rental whose time is over, though nobody has ended it yet.
     """
     if not broken:
         return
@@ -240,7 +241,9 @@ def mark_broken(broken: Mapping[int, str]) -> None:
         orders = [
             order
             for order in lock(list(broken))
-            if order.state in {State.AWAITING_SMS, State.ACTIVE} and order.broken_at is None
+            if order.state in {State.AWAITING_SMS, State.ACTIVE}
+            and order.broken_at is None
+            and not rental_is_over(order)
         ]
         for order in orders:
             order.broken_at = now

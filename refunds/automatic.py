@@ -25,7 +25,7 @@ from orders.models import REFUNDED, Order, State, UpstreamSide
 from orders.queries import overdue_by_upstream
 from refunds import policy
 from refunds.models import Sweep
-from refunds.policy import Clause
+from refunds.policy import Clause, Outcome, Version
 from smsactivator.common import history
 from smsactivator.common.errors import Refused
 from smsactivator.common.history import Actor
@@ -61,10 +61,23 @@ class SmsArrived(Refused):
     code = "sms_received"
 
 
+class NotPromised(Refused):
+    """The version of the policy that an order was placed under does not refund this by itself."""
+
+    code = "not_promised"
+
+
 class AlreadyEnded(Refused):
     """The order has ended and its money went back already."""
 
     code = "already_ended"
+
+
+class OrderForfeited(Refused):
+    """The customer was terminated: the price is forfeited."""
+
+    code = "order_forfeited"
+    status = 403
 
 
 def refund_expired(limit: int = BATCH) -> int:
@@ -72,10 +85,11 @@ def refund_expired(limit: int = BATCH) -> int:
 
     Policy, automatic: "No SMS within the 20-minute SLA — the order auto-cancels and the full price
     is credited back to the wallet." An order is taken when its upstream was looked at after the
-    deadline, or could not be looked at for a grace period: an SMS that was there in time wins.
+    deadline, or could not be looked at for a grace period: an SMS that was there in time wins. One
+    whose number broke is left to ``refund_broken``, whichever of the two comes first.
     """
     for condition in overdue_by_upstream():
-        due = _orders("deadline").filter(condition).order_by("deadline")
+        due = _orders("deadline").filter(condition, broken_at=None).order_by("deadline")
         if refunded := _refund_due(due, Clause.NO_SMS_IN_TIME, limit):
             return refunded
     return 0
@@ -115,7 +129,7 @@ def cancel(order_id: int, *, actor: Actor) -> Order:
 
     Policy, automatic: "You cancel the order before any SMS arrives — full refund, processed
     instantly." Locks the order, then the wallet. Raises OrderUnknown; SmsArrived after an SMS,
-    AlreadyEnded after another refund.
+    AlreadyEnded after another refund, OrderForfeited after a termination, NotPromised.
     """
     with transaction.atomic():
         order = lock_one(order_id)
@@ -145,6 +159,7 @@ def _orders(*guarded_by: str) -> QuerySet[Order]:
         "customer",
         "price",
         "state",
+        "placed_at",
         "first_sms_at",
         "upstream_side",
         "upstream_due_at",
@@ -195,9 +210,11 @@ def _refund_apart(due: QuerySet[Order], order_ids: Sequence[int], clause: Clause
 
 
 def _refund(orders: Sequence[Order], clause: Clause, actor: Actor) -> int:
-    """Refund locked orders in full under one clause. Raises TransitionNotAllowed."""
+    """Refund locked orders in full under one clause. Raises TransitionNotAllowed, NotPromised."""
     if not orders:
         return 0
+    versions = [policy.in_force(order.placed_at) for order in orders]
+    _refuse_unless_promised(orders, versions, clause)
     now = timezone.now()
     states_before = [order.state for order in orders]
     transition = TRANSITIONS[clause]
@@ -225,12 +242,36 @@ def _refund(orders: Sequence[Order], clause: Clause, actor: Actor) -> int:
         actor=actor,
         reason=REASONS[clause],
     )
-    _write_refunds(orders, states_before, clause, now)
+    _write_refunds(orders, states_before, versions, clause, now)
     return len(orders)
 
 
+def _refuse_unless_promised(
+    orders: Sequence[Order], versions: Sequence[Version], clause: Clause
+) -> None:
+    """A refund names a clause of the version that its order was placed under. Raises NotPromised.
+
+    Only that the version has the clause is asked; when it covers an order is said by the queries
+    above, faster, and the tests hold that they agree.
+    """
+    promised: dict[str, bool] = {}
+    for order, version in zip(orders, versions, strict=True):
+        if version.name not in promised:
+            rule = version.rule(clause)
+            promised[version.name] = rule is not None and rule.outcome == Outcome.AUTOMATIC
+        if not promised[version.name]:
+            raise NotPromised(
+                f"Version {version.name} of the policy, which order {order.pk} was placed under, "
+                f"has no automatic refund {clause}."
+            )
+
+
 def _write_refunds(
-    orders: Sequence[Order], states_before: Sequence[str], clause: Clause, now: datetime
+    orders: Sequence[Order],
+    states_before: Sequence[str],
+    versions: Sequence[Version],
+    clause: Clause,
+    now: datetime,
 ) -> None:
     """The refunds of saved orders, with the facts as the orders' rows hold them."""
     with connection.cursor() as cursor:
@@ -253,17 +294,18 @@ def _write_refunds(
                     'upstream_looked_at', upstream.looked_at,
                     'upstream_failing_since', upstream.failing_since
                 ),
-                %s, %s, %s
-            FROM unnest(%s::bigint[], %s::text[]) AS refunded(order_id, state_before)
+                %s, refunded.policy_version, %s
+            FROM unnest(%s::bigint[], %s::text[], %s::text[])
+                AS refunded(order_id, state_before, policy_version)
             JOIN orders_order AS bought ON bought.id = refunded.order_id
             JOIN orders_upstream AS upstream ON upstream.id = bought.upstream_id
             """,
             [
                 clause,
-                policy.VERSION,
                 now,
                 [order.pk for order in orders],
                 list(states_before),
+                [version.name for version in versions],
             ],
         )
 
@@ -273,6 +315,11 @@ def _why_not_cancelled(order: Order) -> Refused:
         return AlreadyEnded(
             f"Order {order.pk} ended as {State(order.state).label.lower()} and its price went back "
             "to the wallet already."
+        )
+    if order.state == State.FORFEITED:
+        return OrderForfeited(
+            f"Order {order.pk} was forfeited when the account was terminated. Refund policy: "
+            f'"{ledger.TERMINATED}"'
         )
     return SmsArrived(
         f"Order {order.pk} received an SMS, so it was delivered and can no longer be cancelled. "

@@ -10,8 +10,9 @@ from django.db.models import Count, Sum
 from django.db.models.functions import ExtractHour
 from django.utils import timezone
 
+from refunds import policy
 from refunds.models import Refund, Sweep
-from refunds.policy import Clause
+from refunds.policy import Outcome, Rule
 from smsactivator.common.money import usd
 
 
@@ -19,7 +20,7 @@ from smsactivator.common.money import usd
 class Refunded:
     """A clause's refunds on a day: their number, their sum in USD, their number by UTC hour."""
 
-    clause: Clause
+    clause: Rule
     count: int
     amount: Decimal
     by_hour: list[int]
@@ -30,7 +31,13 @@ def refunded_on(day: datetime) -> list[Refunded]:
 
     One query over the index of (created_at, clause): it costs what that day refunded.
     """
-    clauses = {clause: Refunded(clause, 0, usd(0), [0] * 24) for clause in Clause}
+    rules = {rule.clause: rule for rule in policy.clauses(Outcome.AUTOMATIC, Outcome.TICKET)}
+    # A version's rules stand in the order in which they are asked; the names in the text's order.
+    in_order = [clause.value for clause in policy.Clause if clause in rules]
+    clauses = {
+        clause: Refunded(rules[clause], 0, usd(0), [0] * 24)
+        for clause in dict.fromkeys([*in_order, *rules])
+    }
     rows = (
         Refund.objects.filter(created_at__gte=day, created_at__lt=day + timedelta(days=1))
         .order_by()
@@ -38,7 +45,7 @@ def refunded_on(day: datetime) -> list[Refunded]:
         .annotate(count=Count("pk"), amount=Sum("amount"))
     )
     for clause, hour, count, amount in rows:
-        refunded = clauses[Clause(clause)]
+        refunded = clauses.setdefault(clause, Refunded(policy.rule(clause), 0, usd(0), [0] * 24))
         refunded.count += count
         refunded.amount += amount
         refunded.by_hour[hour] = count

@@ -36,6 +36,6 @@ class UserAdmin(NamedLookups, auth_admin.UserAdmin, ModelAdmin):  # type: ignore
 
 @admin.register(Group)
 class GroupAdmin(NamedLookups, auth_admin.GroupAdmin, ModelAdmin):
-    """The roles; the three of the house are made by migration."""
+    """The roles; those of the house are made by migration."""
 
     completed = True  # in the form of a user

@@ -16,6 +16,7 @@ from orders.api import router as orders
 from refunds.api import router as refunds
 from smsactivator.common.api import OneMeaning, problem
 from smsactivator.common.errors import Refused
+from support.api import router as support
 from wallet.api import StorefrontKey
 from wallet.api import router as customers
 
@@ -61,6 +62,7 @@ api = StorefrontAPI(
 api.add_router("", customers)
 api.add_router("", orders)
 api.add_router("", refunds)
+api.add_router("", support)
 
 
 @api.exception_handler(Refused)

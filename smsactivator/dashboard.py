@@ -12,18 +12,31 @@ import json
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
+from itertools import cycle
 from typing import Any
 
 from django.conf import settings
+from django.db.models import Model
 from django.http import HttpRequest
 from django.utils import timezone
 
 from orders import queries as orders
 from refunds import queries as refunds
+from refunds.models import RefundRequest
+from smsactivator.common.charts import STACKED_BARS
 from smsactivator.common.display import ago, amount, duration
 from smsactivator.common.links import admin_url
+from support import outbox
 from wallet import queries as wallet
-from wallet.models import AuditRun, Transfer
+from wallet.models import (
+    AuditRun,
+    Claim,
+    Correction,
+    Decision,
+    Reinstatement,
+    Termination,
+    Transfer,
+)
 
 ESCROW_CHECK = "escrow equals the prices of open orders"
 REFRESH_SECONDS = 15
@@ -33,11 +46,25 @@ CLAUSE_COLOURS = (
     "var(--color-primary-600)",
     "var(--color-primary-400)",
     "var(--color-primary-200)",
+    # Decided refunds.
+    "var(--color-base-700)",
+    "var(--color-base-500)",
+    "var(--color-base-300)",
 )
 FLOWS = (
-    (Transfer.Kind.PURCHASE, "Placed"),
-    (Transfer.Kind.DELIVERY, "Delivered"),
-    (Transfer.Kind.AUTOMATIC_REFUND, "Refunded"),
+    ("Placed", (Transfer.Kind.PURCHASE,)),
+    ("Delivered", (Transfer.Kind.DELIVERY,)),
+    ("Refunded", (Transfer.Kind.AUTOMATIC_REFUND, Transfer.Kind.DECIDED_REFUND)),
+)
+# What waits, in which state, and its name where that is not the model's.
+WAITING: tuple[tuple[type[Model], Any, str], ...] = (
+    (RefundRequest, RefundRequest.State.REQUESTED, "refund requests"),
+    (RefundRequest, RefundRequest.State.ESCALATED, "refund requests for a senior"),
+    (RefundRequest, RefundRequest.State.DISPUTED, "disputes"),
+    (Correction, Decision.State.REQUESTED, ""),
+    (Claim, Claim.State.OPEN, ""),
+    (Termination, Decision.State.REQUESTED, ""),
+    (Reinstatement, Decision.State.REQUESTED, ""),
 )
 
 
@@ -80,6 +107,9 @@ def fill(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     if user.has_perm("refunds.view_refund"):
         context["refunds"] = _refunds()
         context["sweep"] = _sweep(linked=user.has_perm("refunds.view_sweep"))
+    context["waiting"] = _waiting(user)
+    if user.has_perm("support.view_outbound"):
+        context["deliveries"] = _deliveries()
     if user.has_perm("wallet.view_auditrun"):
         audit = wallet.last_audit()
         context["audit_shown"] = True
@@ -117,9 +147,16 @@ def _escrow(audit: AuditRun) -> dict[str, Any] | None:
     }
 
 
+def _full_ago() -> str:
+    full = wallet.last_full_audit()
+    return ago(full.finished_at) if full else "never"
+
+
 def _audit(audit: AuditRun) -> dict[str, Any]:
     return {
         "passed": audit.passed,
+        "scope": "in full" if audit.full else "of what is new",
+        "full_ago": "" if audit.full else _full_ago(),
         "at": audit.finished_at,
         "ago": ago(audit.finished_at),
         "checks": len(audit.checks),
@@ -154,20 +191,53 @@ def _flows() -> list[dict[str, Any]]:
     now = timezone.now()
     hour = wallet.moved_between(now - timedelta(hours=1), now)
     day = wallet.moved_between(now - timedelta(hours=24), now)
-    nothing = wallet.Moved(0, Decimal(0))
     rows = []
-    for kind, label in FLOWS:
-        last_hour, last_day = hour.get(kind, nothing), day.get(kind, nothing)
+    for label, kinds in FLOWS:
+        last_hour = [hour[kind] for kind in kinds if kind in hour]
+        last_day = [day[kind] for kind in kinds if kind in day]
         rows.append(
             {
                 "label": label,
-                "hour": last_hour.count,
-                "hour_amount": amount(last_hour.amount),
-                "day": last_day.count,
-                "day_amount": amount(last_day.amount),
+                "hour": sum(moved.count for moved in last_hour),
+                "hour_amount": amount(sum((moved.amount for moved in last_hour), Decimal(0))),
+                "day": sum(moved.count for moved in last_day),
+                "day_amount": amount(sum((moved.amount for moved in last_day), Decimal(0))),
             }
         )
     return rows
+
+
+def _waiting(user: Any) -> list[dict[str, Any]]:
+    """What waits for somebody's decision; each count is of an index that knows the state."""
+    waiting = []
+    for model, state, name in WAITING:
+        app, model_name = model._meta.label_lower.split(".")
+        if user.has_perm(f"{app}.view_{model_name}"):
+            waiting.append(
+                {
+                    "label": name or model._meta.verbose_name_plural,
+                    "count": model._default_manager.filter(state=state).count(),
+                    "url": admin_url(f"{app}_{model_name}_changelist", state__exact=state.value),
+                }
+            )
+    return waiting
+
+
+def _deliveries() -> dict[str, Any]:
+    """What did not reach customers of tickets that are not closed, each state with its list."""
+    counts = outbox.undelivered()
+    return {
+        "count": sum(counts.values()),
+        "capped": max(counts.values()) == outbox.MOST_COUNTED,
+        "states": [
+            {
+                "label": state.label,
+                "count": count,
+                "url": admin_url("support_outbound_changelist", state__exact=state.value),
+            }
+            for state, count in counts.items()
+        ],
+    }
 
 
 def _refunds() -> dict[str, Any]:
@@ -179,49 +249,31 @@ def _refunds() -> dict[str, Any]:
         "labels": [f"{hour:02d}" for hour in hours],
         "datasets": [
             {
-                "label": refunded.clause.label,
+                "label": refunded.clause.title,
                 "data": [refunded.by_hour[hour] for hour in hours],
                 "backgroundColor": colour,
                 "stack": "refunds",
             }
-            for refunded, colour in zip(clauses, CLAUSE_COLOURS, strict=True)
+            for refunded, colour in zip(clauses, cycle(CLAUSE_COLOURS), strict=False)
         ],
     }
     return {
         "chart": json.dumps(chart),
-        "options": json.dumps(CHART_OPTIONS),
+        "options": json.dumps(STACKED_BARS),
         "clauses": [
             {
-                "label": refunded.clause.label,
+                "label": refunded.clause.title,
                 "colour": colour,
                 "count": refunded.count,
                 "amount": amount(refunded.amount),
                 "url": admin_url(
                     "refunds_refund_changelist",
-                    clause__exact=refunded.clause.value,
+                    clause__exact=refunded.clause.clause,
                     created_at_from_0=f"{today:%Y-%m-%d}",
                 ),
             }
-            for refunded, colour in zip(clauses, CLAUSE_COLOURS, strict=True)
+            for refunded, colour in zip(clauses, cycle(CLAUSE_COLOURS), strict=False)
         ],
         "count": sum(refunded.count for refunded in clauses),
         "amount": amount(sum((refunded.amount for refunded in clauses), Decimal(0))),
     }
-
-
-CHART_OPTIONS: dict[str, Any] = {
-    "animation": False,
-    "maintainAspectRatio": False,
-    "responsive": True,
-    "maxBarThickness": 28,
-    "plugins": {"legend": {"display": False}},
-    "scales": {
-        "x": {"stacked": True, "grid": {"display": False}, "ticks": {"color": "#888"}},
-        "y": {
-            "stacked": True,
-            "beginAtZero": True,
-            "grid": {"color": "rgba(128,128,128,.2)"},
-            "ticks": {"precision": 0, "color": "#888"},
-        },
-    },
-}

@@ -88,6 +88,7 @@ class Launcher:
         self.environment.setdefault("ORDER_SLA_SECONDS", DEMO_SLA_SECONDS)
         self.environment.setdefault("AUDIT_SECONDS", DEMO_AUDIT_SECONDS)
         self.environment.setdefault("UPSTREAM_KEY_DEMO", DEMO_UPSTREAM_KEY)
+        self.environment.setdefault("MAIL_DIR", str(self.data_dir / "mail"))
 
     @property
     def site(self) -> str:
@@ -180,7 +181,7 @@ class Launcher:
         """What `make manage` needs to work on this copy while it runs."""
         names = [
             *("SMSACTIVATOR_ENV", "DATABASE_URL", "REDIS_URL", "REDIS_PREFIX"),
-            *("ORDER_SLA_SECONDS", "UPSTREAM_KEY_DEMO"),
+            *("ORDER_SLA_SECONDS", "UPSTREAM_KEY_DEMO", "MAIL_DIR"),
         ]
         lines = [
             f"export {name}={shlex.quote(self.environment[name])}\n"
@@ -229,6 +230,14 @@ class Launcher:
                 *worker,
                 *("-Q", "looks,audit", "-n", f"looks-{self.port}@%h"),
                 *("--pool", "threads", "-c", "4"),
+            ),
+        )
+        self._spawn(
+            "worker-mail",
+            celery(
+                *worker,
+                *("-Q", "mail", "-n", f"mail-{self.port}@%h"),
+                *("--pool", "threads", "-c", "2"),
             ),
         )
         schedule = str(self.data_dir / "celerybeat-schedule")
@@ -364,6 +373,7 @@ class Launcher:
     API key     {key}  (of the storefront "Demo shop")
     SLA         {sla} s instead of the policy's 20 minutes (ORDER_SLA_SECONDS), to see refunds soon
     Commands    make manage {where}ARGS="audit_ledger"
+    Mails       {self.environment["MAIL_DIR"]}  (to customers: written there instead of sent)
     Logs        {self.logs}
 
   Ctrl-C stops everything. The data stays in {self.data_dir}.

@@ -1,4 +1,4 @@
-"""/healthz: whether money is being given back in time."""
+"""/healthz: whether money is given back in time, and replies are sent."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from django.views.decorators.http import require_safe
 
 from orders.queries import oldest_due, oldest_unlooked
 from refunds.models import Sweep
+from support.outbox import oldest_due as oldest_delivery
 
 
 @never_cache
@@ -29,10 +30,11 @@ def check() -> dict[str, Any]:
     """The state of the database, the broker, the sweep and the oldest order due for a refund.
 
     A sweep or an overdue order older than HEALTH_STALE_SECONDS is a problem; so is an order whose
-    upstream nobody has looked at, when it has waited for that longer than the grace period as well.
+    upstream nobody has looked at, when it has waited for that longer than the grace period as well,
+    and a delivery to a customer that nobody has tried. One that failed is for people, not for here.
     """
     problems: list[str] = []
-    sweep_age = overdue_age = unlooked_age = None
+    sweep_age = overdue_age = unlooked_age = delivery_age = None
     stale = settings.HEALTH_STALE.total_seconds()
     try:
         with connection.cursor() as cursor:
@@ -56,6 +58,12 @@ def check() -> dict[str, Any]:
                 f"An order past its deadline has waited {unlooked_age:.0f} s for a look at its "
                 "upstream: is the Celery worker of the queue looks running?"
             )
+        delivery_age = _age(oldest_delivery())
+        if delivery_age is not None and delivery_age > stale:
+            problems.append(
+                f"A delivery to a customer has waited {delivery_age:.0f} s: are the Celery workers "
+                "of the queues money and mail running?"
+            )
     except DatabaseError:
         problems.append("The database does not answer.")
     if not _broker_answers():
@@ -66,6 +74,7 @@ def check() -> dict[str, Any]:
         "last_sweep_age": sweep_age,
         "oldest_overdue_age": overdue_age,
         "oldest_unlooked_age": unlooked_age,
+        "oldest_delivery_age": delivery_age,
     }
 
 

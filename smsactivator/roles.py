@@ -1,6 +1,7 @@
-"""The three roles of the people who work here, and what each may see.
+"""The four roles of the people who work here, and what each may see and do.
 
-Only administrators (superusers) change anything: offers, upstreams, storefronts, keys, users. A
+Administrators (superusers) change offers, upstreams, storefronts, keys, users and limits. What
+moves money is done by people in roles, within their limits: a superuser without a role has none. A
 role changed here reaches a running copy by a new migration that calls ``sync`` again.
 """
 
@@ -15,21 +16,131 @@ _EVERYONE = (
     "wallet.view_wallet",
     "wallet.view_transfer",
     "wallet.view_deposit",
+    "wallet.view_correction",
+    "wallet.view_claim",
+    "wallet.view_termination",
+    "wallet.view_reinstatement",
     "orders.view_order",
     "orders.view_sms",
     "refunds.view_refund",
+    "refunds.view_refundrequest",
+)
+# Who speaks with customers.
+_SUPPORT = (
+    "support.view_ticket",
+    "support.view_message",
+    "support.view_attachment",
+    "support.view_macro",
+    "support.view_calendar",
+    "support.view_calendarexception",
+    "support.view_outbound",
+    "support.answer_ticket",
+    "support.retry_outbound",
+    "support.view_historicalticket",
+    "support.view_historicaloutbound",
+    "refunds.view_historicalrefundrequest",
+    "refunds.request_refund",
+    "refunds.decide_refund",
 )
 _HISTORY = ("wallet.view_historicalcustomer", "orders.view_historicalorder")
+_DECISIONS = (
+    "wallet.view_historicalwallet",
+    "wallet.view_historicalcorrection",
+    "wallet.view_historicalclaim",
+    "wallet.view_historicaltermination",
+    "wallet.view_historicalreinstatement",
+)
+_BOOKS = ("wallet.view_auditrun", "wallet.view_seal")
+_REPORTS = ("support.view_reports",)
 
 SUPPORT_AGENT = "Support agent"
 SENIOR_AGENT = "Senior agent"
 FINANCE = "Finance"
+AUDITOR = "Auditor"
+
+# What an auditor sees every row of, with the histories. Not the text of SMS: each reading of one is
+# written down, and an auditor changes nothing.
+_AUDITED = ("wallet", "orders", "refunds", "support")
+_SET_UP = ("auth.view_user", "auth.view_group")
 
 ROLES: dict[str, tuple[str, ...]] = {
-    SUPPORT_AGENT: (*_EVERYONE, *_HISTORY),
-    SENIOR_AGENT: (*_EVERYONE, *_HISTORY, "orders.view_sms_text", "wallet.view_auditrun"),
-    FINANCE: (*_EVERYONE, "wallet.view_auditrun"),
+    SUPPORT_AGENT: (
+        *_EVERYONE,
+        *_HISTORY,
+        *_DECISIONS,
+        *_SUPPORT,
+        "wallet.request_goodwill",
+        "wallet.record_claim",
+    ),
+    SENIOR_AGENT: (
+        *_EVERYONE,
+        *_HISTORY,
+        *_DECISIONS,
+        *_BOOKS,
+        *_REPORTS,
+        # SMS in full, each reading recorded with its reason; and everybody's readings.
+        "orders.view_sms_text",
+        "orders.view_smsreading",
+        *_SUPPORT,
+        "support.assign_ticket",
+        "support.change_macro",
+        "refunds.decide_escalated_refund",
+        "refunds.grant_goodwill_refund",
+        "refunds.resolve_dispute",
+        "refunds.preview_policy",
+        "wallet.request_goodwill",
+        "wallet.request_adjustment",
+        "wallet.confirm_correction",
+        "wallet.freeze_wallet",
+        "wallet.close_wallet",
+        "wallet.record_claim",
+        "wallet.decide_claim",
+        "wallet.request_termination",
+        "wallet.confirm_termination",
+        "wallet.view_rolelimit",
+    ),
+    FINANCE: (
+        *_EVERYONE,
+        *_DECISIONS,
+        *_BOOKS,
+        *_REPORTS,
+        "refunds.preview_policy",
+        "wallet.request_adjustment",
+        "wallet.request_reversal",
+        "wallet.confirm_correction",
+        "wallet.freeze_wallet",
+        "wallet.close_wallet",
+        "wallet.confirm_termination",
+        "wallet.view_rolelimit",
+    ),
 }
+
+# USD: the most that one decision may move, and that one person may move a day. A first choice: an
+# administrator changes the rows in the admin.
+LIMITS: dict[str, dict[str, tuple[str, str]]] = {
+    SUPPORT_AGENT: {"goodwill": ("5", "25"), "decided_refund": ("10", "100")},
+    SENIOR_AGENT: {
+        "goodwill": ("50", "250"),
+        "adjustment": ("100", "500"),
+        "reversal": ("500", "2000"),
+        "decided_refund": ("50", "500"),
+    },
+    FINANCE: {
+        "goodwill": ("100", "1000"),
+        "adjustment": ("1000", "5000"),
+        "reversal": ("5000", "20000"),
+    },
+}
+
+
+def permissions() -> dict[str, tuple[str, ...]]:
+    """What each role may, by its name. An auditor may view every model that there is."""
+    viewed = tuple(
+        f"{app}.view_{model._meta.model_name}"
+        for app in _AUDITED
+        for model in apps.get_app_config(app).get_models()
+    )
+    return {**ROLES, AUDITOR: (*viewed, *_SET_UP, *_REPORTS)}
 
 
 def sync() -> None:
@@ -39,14 +150,14 @@ def sync() -> None:
     """
     for config in apps.get_app_configs():
         create_permissions(config, verbosity=0)
-    for role, names in ROLES.items():
+    for role, names in permissions().items():
         group, _ = Group.objects.get_or_create(name=role)
         group.permissions.set([_permission(name) for name in names])
 
 
 def remove() -> None:
     """Remove the roles' groups; their members keep nothing of them."""
-    Group.objects.filter(name__in=ROLES).delete()
+    Group.objects.filter(name__in=[*ROLES, AUDITOR]).delete()
 
 
 def _permission(name: str) -> Permission:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+from celery.schedules import crontab
 from django.urls import reverse_lazy
 
 from smsactivator.environment import Environment
@@ -58,8 +59,47 @@ HEALTH_STALE = timedelta(
     seconds=environment.integer("HEALTH_STALE_SECONDS", 60, least=5, most=3600)
 )
 
+# How long after it was resolved a ticket is reopened by a message; later, another one follows it.
+TICKET_GRACE = timedelta(
+    seconds=environment.integer("TICKET_GRACE_SECONDS", 604_800, least=60, most=7_776_000)
+)
+# How long a claim of a ticket lasts, unless it is renewed.
+TICKET_LEASE = timedelta(
+    seconds=environment.integer("TICKET_LEASE_SECONDS", 900, least=30, most=86_400)
+)
+# What a message may bring as evidence. The bytes are kept in the database (decision 0021).
+ATTACHMENT_BYTES = environment.integer(
+    "ATTACHMENT_BYTES", 10 * 1024**2, least=1024, most=50 * 1024**2
+)
+ATTACHMENTS_PER_MESSAGE = environment.integer("ATTACHMENTS_PER_MESSAGE", 5, least=1, most=20)
+
 # One key per wholesaler, by the code of its row: UPSTREAM_KEY_<CODE>.
 UPSTREAM_KEYS = environment.by_prefix("UPSTREAM_KEY_")
+
+# How long an attempt to deliver a reply may take; longer than a mail server's answers together,
+# each of which has EMAIL_TIMEOUT. One that takes longer is flagged as perhaps sent.
+OUTBOX_LEASE = timedelta(minutes=10)
+
+# Who is told when an audit fails, and the server that takes the mail.
+ADMINS = [(address, address) for address in environment.words("ADMIN_EMAILS")]
+SERVER_EMAIL = DEFAULT_FROM_EMAIL = environment.text("SERVER_EMAIL", "root@localhost")
+# Customers are written to from this address, and reply to it.
+SUPPORT_EMAIL = environment.text("SUPPORT_EMAIL", SERVER_EMAIL)
+# A development copy sends no mail: it writes it into files for people to read, or to the log.
+EMAIL_FILE_PATH = None if PRODUCTION else environment.text("MAIL_DIR") or None
+if PRODUCTION:
+    EMAIL_BACKEND = "support.smtp.EmailBackend"
+elif EMAIL_FILE_PATH:
+    EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+else:
+    EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+EMAIL_HOST = environment.text("EMAIL_HOST", "localhost")
+EMAIL_PORT = environment.integer("EMAIL_PORT", 25, least=1, most=65_535)
+EMAIL_HOST_USER = environment.text("EMAIL_USER")
+EMAIL_HOST_PASSWORD = environment.text("EMAIL_PASSWORD")
+EMAIL_USE_TLS = environment.boolean("EMAIL_TLS", default=False)
+EMAIL_SUBJECT_PREFIX = "[smsactivator] "
+EMAIL_TIMEOUT = 10
 
 environment.refuse_if_wrong()
 
@@ -69,6 +109,7 @@ INSTALLED_APPS = [
     "unfold.contrib.filters",
     "unfold.contrib.simple_history",
     "smsactivator.apps.SiteConfig",
+    "support.apps.SupportConfig",
     "refunds.apps.RefundsConfig",
     "orders.apps.OrdersConfig",
     "wallet.apps.WalletConfig",
@@ -210,13 +251,17 @@ CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_DEFAULT_QUEUE = "money"
 # What talks to wholesalers waits for them; what moves money never waits behind it. Looks decide
-# refunds, so they wait for no purchase. An audit reads everything and may take its time.
+# refunds, so they wait for no purchase. A mail server may take long, and an audit reads everything.
 CELERY_TASK_ROUTES = {
     "orders.tasks.allocate": {"queue": "upstream"},
     "orders.tasks.release_due_numbers": {"queue": "upstream"},
     "refunds.tasks.look_at_upstream": {"queue": "looks"},
     "refunds.tasks.look_at_rentals": {"queue": "upstream"},
+    "support.tasks.send": {"queue": "mail"},
+    "support.tasks.send_due": {"queue": "mail"},
     "smsactivator.tasks.audit": {"queue": "audit"},
+    "smsactivator.tasks.seal_days": {"queue": "audit"},
+    "support.tasks.recalculate_open_tickets": {"queue": "audit"},
 }
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": 300,
@@ -255,9 +300,46 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": BEAT_SECONDS,
         "options": _every,
     },
+    "tend-outbox": {
+        "task": "support.tasks.tend_outbox",
+        "schedule": BEAT_SECONDS,
+        "options": _every,
+    },
+    "send-due-mail": {
+        "task": "support.tasks.send_due",
+        "schedule": BEAT_SECONDS,
+        "options": _every,
+    },
     "audit-ledger": {
         "task": "smsactivator.tasks.audit",
         "schedule": AUDIT_SECONDS,
         "options": {"expires": AUDIT_SECONDS},
+    },
+    # From the first transfer on, which also finds what was tampered with since it was proved.
+    "audit-ledger-in-full": {
+        "task": "smsactivator.tasks.audit",
+        "schedule": crontab(hour=3, minute=30),
+        "kwargs": {"full": True},
+        "options": {"expires": 6 * 3600},
+    },
+    "seal-days": {
+        "task": "smsactivator.tasks.seal_days",
+        "schedule": crontab(minute=12),
+        "options": {"expires": 3600},
+    },
+    "recalculate-open-tickets": {
+        "task": "support.tasks.recalculate_open_tickets",
+        "schedule": crontab(minute=42),
+        "options": {"expires": 3600},
+    },
+    "record-clocks": {
+        "task": "support.tasks.record_clocks",
+        "schedule": 30,
+        "options": _every,
+    },
+    "close-resolved-tickets": {
+        "task": "support.tasks.close_resolved",
+        "schedule": 300,
+        "options": {"expires": 300},
     },
 }

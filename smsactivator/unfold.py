@@ -8,7 +8,8 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 from django.templatetags.static import static
-from django.urls import reverse_lazy
+from django.urls import reverse, reverse_lazy
+from django.utils.text import format_lazy
 
 
 def environment(request: HttpRequest) -> list[str] | None:
@@ -34,6 +35,53 @@ def _page(title: str, icon: str, model: str) -> dict[str, Any]:
     }
 
 
+def _waiting_in(name: str) -> Callable[[HttpRequest], str]:
+    """How many tickets wait in a queue for whoever looks."""
+
+    def count(request: HttpRequest) -> str:
+        # Not before the apps are loaded: the settings read this module.
+        from support import queues
+
+        return queues.count(queues.BY_NAME[name], request.user)
+
+    return count
+
+
+# Named by the sidebar's entries below.
+waiting_in_todo = _waiting_in("todo")
+waiting_in_mine = _waiting_in("mine")
+waiting_in_unassigned = _waiting_in("unassigned")
+waiting_in_senior = _waiting_in("senior")
+waiting_in_disputes = _waiting_in("disputes")
+waiting_in_decided = _waiting_in("decided")
+
+
+def _lists_tickets(request: HttpRequest) -> bool:
+    return request.path == reverse("admin:support_ticket_changelist")
+
+
+def _queue(name: str, title: str, icon: str) -> dict[str, Any]:
+    """A sidebar entry for a queue of tickets, with how many wait in it."""
+    return {
+        "title": title,
+        "icon": icon,
+        "link": format_lazy("{}?queue={}", reverse_lazy("admin:support_ticket_changelist"), name),
+        "permission": _sees("support.view_ticket"),
+        "badge": f"smsactivator.unfold.waiting_in_{name}",
+        "active": lambda request: _lists_tickets(request) and request.GET.get("queue") == name,
+    }
+
+
+def _report(title: str, icon: str, name: str) -> dict[str, Any]:
+    """A sidebar entry for a report."""
+    return {
+        "title": title,
+        "icon": icon,
+        "link": reverse_lazy("reports:page", args=[name]),
+        "permission": _sees("support.view_reports"),
+    }
+
+
 UNFOLD: dict[str, Any] = {
     "SITE_TITLE": "smsactivator",
     "SITE_HEADER": "smsactivator",
@@ -45,7 +93,10 @@ UNFOLD: dict[str, Any] = {
     "SHOW_BACK_BUTTON": True,
     "ENVIRONMENT": "smsactivator.unfold.environment",
     "DASHBOARD_CALLBACK": "smsactivator.dashboard.fill",
-    "STYLES": [lambda request: static("smsactivator/admin.css")],
+    "STYLES": [
+        lambda request: static("smsactivator/admin.css"),
+        lambda request: static("support/case.css"),
+    ],
     "SITE_FAVICONS": [
         {
             "rel": "icon",
@@ -84,7 +135,43 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     _page("Orders", "shopping_bag", "orders.order"),
                     _page("SMS", "sms", "orders.sms"),
-                    _page("Refunds", "undo", "refunds.refund"),
+                    _page("SMS readings", "visibility", "orders.smsreading"),
+                    {
+                        **_page("Refunds", "undo", "refunds.refund"),
+                        # The preview's address is below theirs.
+                        "active": lambda request: (
+                            request.path.startswith(reverse("admin:refunds_refund_changelist"))
+                            and request.path != reverse("admin:refunds_policy_preview")
+                        ),
+                    },
+                    _page("Refund requests", "assignment_return", "refunds.refundrequest"),
+                    {
+                        "title": "Policy preview",
+                        "icon": "policy",
+                        "link": reverse_lazy("admin:refunds_policy_preview"),
+                        "permission": _sees("refunds.preview_policy"),
+                    },
+                ],
+            },
+            {
+                "title": "Support",
+                "separator": True,
+                "items": [
+                    _queue("todo", "To answer", "mark_email_unread"),
+                    _queue("mine", "Mine", "person_check"),
+                    _queue("unassigned", "Unassigned", "person_off"),
+                    _queue("senior", "Waiting for a senior", "escalator_warning"),
+                    _queue("disputes", "Disputes", "gavel"),
+                    _queue("decided", "Decided today", "task_alt"),
+                    {
+                        **_page("Tickets", "inbox", "support.ticket"),
+                        "active": lambda request: (
+                            request.path.startswith(reverse("admin:support_ticket_changelist"))
+                            and "queue" not in request.GET
+                        ),
+                    },
+                    _page("Deliveries", "outgoing_mail", "support.outbound"),
+                    _page("Canned replies", "quickreply", "support.macro"),
                 ],
             },
             {
@@ -95,7 +182,23 @@ UNFOLD: dict[str, Any] = {
                     _page("Wallets", "account_balance_wallet", "wallet.wallet"),
                     _page("Deposits", "download", "wallet.deposit"),
                     _page("Transfers", "swap_horiz", "wallet.transfer"),
+                    _page("Corrections", "balance", "wallet.correction"),
+                    _page("Chargeback claims", "gavel", "wallet.claim"),
+                    _page("Terminations", "block", "wallet.termination"),
+                    _page("Reinstatements", "restart_alt", "wallet.reinstatement"),
                     _page("Audits", "fact_check", "wallet.auditrun"),
+                    _page("Seals", "lock", "wallet.seal"),
+                ],
+            },
+            {
+                "title": "Reports",
+                "separator": True,
+                "items": [
+                    _report("Refunds in a period", "bar_chart", "refunds"),
+                    _report("Decisions", "rule", "decisions"),
+                    _report("Answered in time", "schedule", "answers"),
+                    _page("Waits", "hourglass", "support.wait")
+                    | {"permission": _sees("support.view_reports")},
                 ],
             },
             {
@@ -109,6 +212,9 @@ UNFOLD: dict[str, Any] = {
                     _page("Sweeps", "timer", "refunds.sweep"),
                     _page("Users", "group", "auth.user"),
                     _page("Roles", "badge", "auth.group"),
+                    _page("Limits", "speed", "wallet.rolelimit"),
+                    _page("Business calendar", "calendar_month", "support.calendar"),
+                    _page("Calendar exceptions", "event_busy", "support.calendarexception"),
                 ],
             },
         ],

@@ -1,14 +1,21 @@
 """Where everything answers."""
 
 from django.contrib import admin
-from django.urls import path
+from django.urls import include, path
 from django.views.generic import RedirectView
 
 from smsactivator.api import api
 from smsactivator.health import healthz
+from support.admin.attachments import download
 
 urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
+    path(
+        "admin/support/attachment/<int:attachment_id>/download",
+        admin.site.admin_view(download),
+        name="download_attachment",
+    ),
+    path("admin/reports/", include(("support.admin.reports", "reports"))),
     path("admin/", admin.site.urls),
     path("api/v1/", api.urls),
     path("healthz", healthz),

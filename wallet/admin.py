@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import logging
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin import display
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.db.models import Q, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseRedirect,
+    StreamingHttpResponse,
+)
+from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
-from django.utils.dateparse import parse_date
+from django.utils import timezone
+from django.utils.http import urlencode
 from django.utils.safestring import SafeString
-from unfold.contrib.filters.admin import RelatedDropdownFilter
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
 from smsactivator.common.admin import BoundedAdmin, Facts, ReadOnlyAdmin, Table, TimeRangeFilter
@@ -32,8 +43,11 @@ from smsactivator.common.display import (
     mono,
     number,
 )
-from smsactivator.common.links import Link, admin_url, anchor, collect, joined, source_for
-from wallet import keys, queries
+from smsactivator.common.links import Link, admin_url, collect, joined, source_for
+from wallet import admin_decisions as admin_decisions
+from wallet import keys, queries, statements
+from wallet import timelines as timelines
+from wallet.admin_decisions import wallet_badge
 from wallet.ledger import account_name
 from wallet.models import (
     FIRST_WALLET,
@@ -41,34 +55,15 @@ from wallet.models import (
     AuditRun,
     Customer,
     Deposit,
+    Seal,
     Storefront,
     Transfer,
     Wallet,
 )
+from wallet.pages import customer_link, named_customers, whole_number
+from wallet.statements import PeriodForm
 
-LONGEST_ID = 18  # digits that every primary key can have
-
-
-def whole_number(term: str) -> int | None:
-    """A search term as a primary key, if it can be one."""
-    digits = term.removeprefix("#")
-    if digits.isascii() and digits.isdigit() and len(digits) <= LONGEST_ID:
-        return int(digits)
-    return None
-
-
-def named_customers(term: str) -> list[int]:
-    """Customers whose id at their storefront, or email, is exactly this: at most 100, by index."""
-    return list(
-        Customer.objects.filter(Q(external_id=term) | Q(email=term)).values_list("pk", flat=True)[
-            :100
-        ]
-    )
-
-
-def customer_link(customer: Customer) -> SafeString:
-    """A customer by the name its storefront knows it by."""
-    return anchor(customer.external_id, admin_url("wallet_customer_change", customer.pk))
+log = logging.getLogger(__name__)
 
 
 @source_for("wallet.Transfer")
@@ -84,6 +79,26 @@ def deposits_of_transfers(pks: Sequence[int]) -> Mapping[int, Iterable[Link]]:
         ]
         for deposit in Deposit.objects.filter(transfer_id__in=pks)
     }
+
+
+@source_for("wallet.Transfer")
+def reversals_of_transfers(pks: Sequence[int]) -> Mapping[int, Iterable[Link]]:
+    """What these transfers reverse, and what reversed them."""
+    links: dict[int, list[Link]] = defaultdict(list)
+    pairs = Transfer.objects.filter(Q(pk__in=pks) | Q(reverses__in=pks), reverses__isnull=False)
+    for reversal, original in pairs.values_list("pk", "reverses_id"):
+        for pk, word, other in (
+            (reversal, "Reverses", original),
+            (original, "Reversed by", reversal),
+        ):
+            links[pk].append(
+                Link(
+                    f"{word} transfer {other}",
+                    admin_url("wallet_transfer_change", other),
+                    "wallet.view_transfer",
+                )
+            )
+    return {pk: links[pk] for pk in pks if pk in links}
 
 
 @source_for("wallet.Customer")
@@ -107,7 +122,15 @@ class CustomerAdmin(ReadOnlyAdmin):
     """A storefront's customers; created and changed by their storefront alone."""
 
     related = ("storefront", "wallet")
-    list_display = ("external_id", "email", "storefront", "status_badge", "balance", "created")
+    list_display = (
+        "external_id",
+        "email",
+        "storefront",
+        "status_badge",
+        "wallet_state",
+        "balance",
+        "created",
+    )
     list_filter = (
         ("storefront", RelatedDropdownFilter),
         "status",
@@ -128,11 +151,15 @@ class CustomerAdmin(ReadOnlyAdmin):
             queryset = queryset.filter(pk__in=pks)
         return queryset, False
 
-    @display(description="Status")
+    @display(description="At the storefront")
     def status_badge(self, customer: Customer) -> SafeString:
         if customer.status == Customer.Status.ACTIVE:
             return badge("Active", GOOD)
         return badge("Suspended", BAD)
+
+    @display(description="Wallet")
+    def wallet_state(self, customer: Customer) -> SafeString:
+        return wallet_badge(customer.wallet)
 
     @display(description="Balance, USD")
     def balance(self, customer: Customer) -> SafeString:
@@ -157,7 +184,7 @@ class CustomerAdmin(ReadOnlyAdmin):
                 ("Id at the storefront", mono(obj.external_id)),
                 ("Email", obj.email or NOTHING),
                 ("Storefront", obj.storefront.name),
-                ("Status", self.status_badge(obj)),
+                ("Status at the storefront", self.status_badge(obj)),
                 ("Created (UTC)", moment(obj.created_at)),
             ],
         )
@@ -165,6 +192,7 @@ class CustomerAdmin(ReadOnlyAdmin):
             "Wallet",
             [
                 ("Number", mono(str(obj.pk))),
+                ("State", wallet_badge(obj.wallet)),
                 ("Balance, USD", money(obj.wallet.balance)),
                 ("Lines", statement.html(request.user)),
             ],
@@ -177,11 +205,15 @@ class WalletAdmin(ReadOnlyAdmin):
 
     related = ("customer__storefront",)
     ordering = ("-customer_id",)
-    list_display = ("number", "customer_name", "storefront", "balance_usd", "lines")
-    list_filter = (("customer__storefront", RelatedDropdownFilter),)
+    list_display = ("number", "customer_name", "storefront", "state_shown", "balance_usd", "lines")
+    list_filter = (
+        ("customer__storefront", RelatedDropdownFilter),
+        ("state", ChoicesDropdownFilter),
+    )
     search_fields = ("customer__external_id", "customer__email", "pk")
     search_help_text = "Wallet number, customer's id or email — exactly"
     detail_template = "wallet/statement.html"
+    history_permission = "wallet.view_historicalwallet"
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -210,6 +242,10 @@ class WalletAdmin(ReadOnlyAdmin):
     def balance_usd(self, wallet: Wallet) -> SafeString:
         return money(wallet.balance)
 
+    @display(description="State")
+    def state_shown(self, wallet: Wallet) -> SafeString:
+        return wallet_badge(wallet)
+
     @display(description="Lines")
     def lines(self, wallet: Wallet) -> SafeString:
         return number(wallet.version)
@@ -227,21 +263,59 @@ class WalletAdmin(ReadOnlyAdmin):
         here = admin_url("wallet_wallet_change", obj.pk)
         return [customer, *(link for link in others if link.url != here)]
 
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view
+        return [
+            path("<int:pk>/statement.csv", view(self.csv_view), name="wallet_wallet_csv"),
+            path("<int:pk>/statement/print/", view(self.print_view), name="wallet_wallet_print"),
+            *super().get_urls(),
+        ]
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """The statement; 400 for a period that is none, which the page says."""
+        response = super().changeform_view(request, object_id, form_url, extra_context)
+        if isinstance(response, TemplateResponse) and (response.context_data or {}).get("errors"):
+            response.status_code = 400
+        return response
+
     def detail_context(self, request: HttpRequest, obj: Wallet) -> dict[str, Any]:
-        """One page of the statement: ``?upto=<version>`` or the end of ``?day=<date>``."""
+        """One page of a period: ``?since=<day>&until=<day>&upto=<version>``; ``?at=<moment>``."""
         if not request.user.has_perm("wallet.view_transfer"):
             raise PermissionDenied
+        form = PeriodForm(request.GET)
+        period = form.period_of(obj)
         newest = whole_number(request.GET.get("upto", ""))
-        day = self._day(request)
-        if day is not None:
-            end = datetime.combine(day, datetime.min.time(), tzinfo=UTC) + timedelta(days=1)
-            newest = queries.version_at(obj, end)
-        statement = queries.statement(obj, newest=newest)
+        statement = queries.statement(period, newest=newest)
         causes = collect("wallet.Transfer", [line.pk for line in statement.lines])
+        days = self._days(form)
+        query = urlencode(days)
+        moment_asked = form.cleaned_data.get("at") if form.is_valid() else None
+        # Lines show their second: who asks for one means its lines as well.
+        standing = queries.at(obj, moment_asked + timedelta(seconds=1)) if moment_asked else None
         return {
+            "state": wallet_badge(obj),
+            "form": form,
+            "errors": [error for errors in form.errors.values() for error in errors],
+            "period": period,
+            "periods": self._periods(),
+            "days": days,
+            "query": query,
+            "csv_url": admin_url("wallet_wallet_csv", obj.pk) + f"?{query}",
+            "print_url": admin_url("wallet_wallet_print", obj.pk) + f"?{query}",
+            "standing": standing
+            and {
+                "at": moment(moment_asked),
+                "balance": amount(standing.balance),
+                "version": standing.version,
+            },
             "statement": statement,
-            "day": day,
-            "nothing_by_then": day is not None and newest == 0 and obj.version > 0,
+            "oldest_page": min(period.first + 49, period.last),
             "lines": [
                 {
                     "version": line.wallet_version,
@@ -256,16 +330,91 @@ class WalletAdmin(ReadOnlyAdmin):
                 for line in statement.lines
             ],
             "brought_forward": amount(statement.brought_forward),
+            "closing": amount(period.closing),
             "balance": amount(obj.balance),
         }
 
+    def csv_view(self, request: HttpRequest, pk: int) -> HttpResponseBase:
+        """The statement of a period as CSV, streamed."""
+        wallet, form = self._asked(request, pk)
+        if not form.is_valid():
+            raise BadRequest("; ".join(str(e) for errors in form.errors.values() for e in errors))
+        period = form.period_of(wallet)
+        log.info(
+            "user %s takes the statement of wallet %s as CSV: %s, %s lines",
+            request.user.pk,
+            pk,
+            form.words(),
+            period.count,
+        )
+        response = StreamingHttpResponse(
+            statements.as_csv(period), content_type="text/csv; charset=utf-8"
+        )
+        name = f"wallet-{pk}_{form.words()}.csv"
+        response["Content-Disposition"] = f'attachment; filename="{name}"'
+        return response
+
+    def print_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """The statement of a period for printing."""
+        wallet, form = self._asked(request, pk)
+        if not form.is_valid():
+            raise BadRequest("; ".join(str(e) for errors in form.errors.values() for e in errors))
+        period = form.period_of(wallet)
+        too_long = period.count > statements.PRINTED
+        lines = [] if too_long else list(statements.lines(period))
+        context = {
+            "period": period,
+            "customer": wallet.customer,
+            "now": timezone.now(),
+            "opening": amount(period.opening),
+            "closing": amount(period.closing),
+            "debits": amount(sum((line.debit or Decimal(0) for line in lines), Decimal(0))),
+            "credits": amount(sum((line.credit or Decimal(0) for line in lines), Decimal(0))),
+            "too_long": too_long,
+            "limit": statements.PRINTED,
+            "lines": [
+                {
+                    "version": line.transfer.wallet_version,
+                    "at": f"{line.transfer.posted_at:%Y-%m-%d %H:%M:%S}",
+                    "what": line.what,
+                    "cause": line.cause,
+                    "debit": amount(line.debit) if line.debit else "",
+                    "credit": amount(line.credit) if line.credit else "",
+                    "balance": amount(line.transfer.balance_after),
+                }
+                for line in lines
+            ],
+        }
+        return TemplateResponse(request, "wallet/statement_print.html", context)
+
+    def _asked(self, request: HttpRequest, pk: int) -> tuple[Wallet, PeriodForm]:
+        """The wallet and the period that a download names, for those who may see its lines."""
+        if not request.user.has_perms(("wallet.view_wallet", "wallet.view_transfer")):
+            raise PermissionDenied
+        wallet = self.get_object(request, str(pk))
+        if wallet is None:
+            raise Http404(f"There is no wallet {pk}.")
+        return wallet, PeriodForm(request.GET)
+
     @staticmethod
-    def _day(request: HttpRequest) -> Any:
-        try:
-            day = parse_date(request.GET.get("day", ""))
-        except ValueError:
-            return None
-        return day if day is not None and day.year < 9999 else None
+    def _days(form: PeriodForm) -> list[tuple[str, str]]:
+        """The days that were asked for, as an address names them."""
+        days = [(name, form.data.get(name, "")) for name in ("since", "until")]
+        return [(name, day) for name, day in days if day and form.is_valid()]
+
+    @staticmethod
+    def _periods() -> list[tuple[str, str]]:
+        """Periods that people ask for, each with its query."""
+        this = timezone.now().date().replace(day=1)
+        last = (this - timedelta(days=1)).replace(day=1)
+        return [
+            ("This month", urlencode({"since": this.isoformat()})),
+            (
+                "Last month",
+                urlencode({"since": last.isoformat(), "until": str(this - timedelta(days=1))}),
+            ),
+            ("All", ""),
+        ]
 
 
 def account_html(number: int, user: Any) -> SafeString | str:
@@ -324,7 +473,7 @@ class TransferAdmin(ReadOnlyAdmin):
                 ("Posted (UTC)", moment(obj.posted_at)),
                 ("Debit", account_html(obj.debit_account, request.user)),
                 ("Credit", account_html(obj.credit_account, request.user)),
-                ("Amount, USD", money(obj.amount)),
+                (f"Amount, {obj.currency}", money(obj.amount)),
                 ("Idempotency key", mono(obj.key)),
             ],
         )
@@ -536,7 +685,7 @@ class AuditRunAdmin(ReadOnlyAdmin):
 
     time_field = "started_at"
     ordering = ("-started_at", "-id")
-    list_display = ("started", "verdict", "checked", "took")
+    list_display = ("started", "verdict", "looked_at", "checked", "took")
     list_filter = (("started_at", TimeRangeFilter),)
 
     @display(description="Started (UTC)")
@@ -546,6 +695,10 @@ class AuditRunAdmin(ReadOnlyAdmin):
     @display(description="Result")
     def verdict(self, run: AuditRun) -> SafeString:
         return badge("Passed", GOOD) if run.passed else badge("Failed", BAD)
+
+    @display(description="Looked at")
+    def looked_at(self, run: AuditRun) -> str:
+        return "All transfers" if run.full else f"Transfers after {run.after_id}"
 
     @display(description="Checks")
     def checked(self, run: AuditRun) -> str:
@@ -566,6 +719,8 @@ class AuditRunAdmin(ReadOnlyAdmin):
                 ("Started (UTC)", moment(obj.started_at)),
                 ("Finished (UTC)", moment(obj.finished_at)),
                 ("Took", self.took(obj)),
+                ("Looked at", self.looked_at(obj)),
+                ("Settled through", f"Transfer {obj.through_id}"),
             ],
         )
 
@@ -600,3 +755,51 @@ class AuditRunAdmin(ReadOnlyAdmin):
                     rows=[(difference,) for difference in check["differences"]],
                     empty="",
                 )
+
+
+@admin.register(Seal)
+class SealAdmin(ReadOnlyAdmin):
+    """The daily seals of the ledger."""
+
+    ordering = ("-day",)
+    list_display = ("day_sealed", "count", "digest_shown", "sealed")
+
+    @display(description="Day (UTC)")
+    def day_sealed(self, seal: Seal) -> str:
+        return f"{seal.day:%Y-%m-%d}"
+
+    @display(description="Transfers")
+    def count(self, seal: Seal) -> SafeString:
+        return number(seal.transfers)
+
+    @display(description="Digest")
+    def digest_shown(self, seal: Seal) -> SafeString:
+        return mono(seal.digest)
+
+    @display(description="Sealed (UTC)")
+    def sealed(self, seal: Seal) -> SafeString:
+        return moment(seal.sealed_at)
+
+    def facts(self, request: HttpRequest, obj: Seal) -> Iterable[Facts]:
+        day = f"{obj.day:%Y-%m-%d}"
+        yield Facts(
+            "Seal",
+            [
+                ("Day (UTC)", day),
+                (
+                    "Transfers",
+                    Link(
+                        f"{obj.transfers:,}",
+                        admin_url(
+                            "wallet_transfer_changelist",
+                            posted_at_from_0=day,
+                            posted_at_to_0=day,
+                        ),
+                        "wallet.view_transfer",
+                    ).html(request.user),
+                ),
+                ("SHA-256", mono(obj.digest)),
+                ("Of the day before", mono(obj.previous)),
+                ("Sealed (UTC)", moment(obj.sealed_at)),
+            ],
+        )

@@ -115,13 +115,23 @@ def get_customer(request: StorefrontRequest, external_id: ExternalId) -> Custome
 
 @router.post(
     "/customers/{external_id}/deposits",
-    response={200: DepositOut, 201: DepositOut, 404: Problem, 409: Problem, 422: Problem},
+    response={
+        200: DepositOut,
+        201: DepositOut,
+        403: Problem,
+        404: Problem,
+        409: Problem,
+        422: Problem,
+    },
     summary="Credit a crypto payment",
 )
 def post_deposit(
     request: StorefrontRequest, external_id: ExternalId, body: DepositIn
 ) -> Status[Deposit]:
-    """Credit a payment to the wallet, once per payment reference: a repeat answers 200."""
+    """Credit a payment to the wallet, once per payment reference: a repeat answers 200.
+
+    403 for a customer whose wallet is forfeited or closed; a person decides about that payment.
+    """
     customer = customers.find(request.auth.storefront_id, external_id)
     deposit, created = deposits.deposit(customer, amount=body.amount, reference=body.reference)
     return Status(201 if created else 200, deposit)

@@ -70,8 +70,9 @@ def create_or_update(
                     status=status or Customer.Status.ACTIVE,
                     created_at=timezone.now(),
                 )
-                history.create([customer], actor=actor, reason="Created by the storefront")
-                Wallet.objects.create(customer=customer)
+                created = "Created by the storefront"
+                history.create([customer], actor=actor, reason=created)
+                history.create([Wallet(customer=customer)], actor=actor, reason=created)
                 return customer, True
         except IntegrityError:
             # Another request created it in between: the next round finds it. Anything else that

@@ -1,17 +1,28 @@
-"""Posting to the ledger: the one way in which money moves."""
+"""Posting to the ledger: the one way in which money moves.
+
+The rules are a function of the database, ``ledger_post`` in wallet/sql/one_round_trip.sql, beside
+the rows that they are about. This is its door: it knows what an amount is and names each refusal.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from django.db import connection
-from django.utils import timezone
 
 from smsactivator.common.errors import NotFound, Refused
 from smsactivator.common.money import usd
-from wallet.models import FIRST_WALLET, Account
+from wallet.models import FIRST_WALLET, Account, Wallet
+
+# Policy 2026-05-07, "When refunds are not granted".
+TERMINATED = (
+    "AUP violations resulting in account termination — wallet balance is forfeited per /aup."
+)
 
 
 class InsufficientFunds(Refused):
@@ -27,6 +38,41 @@ class InsufficientFunds(Refused):
         self.wallet_id = wallet_id
         self.balance = balance
         self.needed = needed
+
+
+class WalletFrozen(Refused):
+    """The wallet is frozen and the transfer would spend from it. Nothing was posted."""
+
+    code = "wallet_frozen"
+    status = 403
+
+    def __init__(self, wallet_id: int) -> None:
+        super().__init__(
+            f"Wallet {wallet_id} is frozen: nothing is spent from it until support unfreezes it."
+        )
+
+
+class WalletForfeited(Refused):
+    """The customer was terminated: nothing moves on the wallet. Nothing was posted."""
+
+    code = "wallet_forfeited"
+    status = 403
+
+    def __init__(self, wallet_id: int) -> None:
+        super().__init__(
+            f"Wallet {wallet_id} is forfeited and takes no money. Refund policy, not granted: "
+            f'"{TERMINATED}" Only a reinstatement opens it again.'
+        )
+
+
+class WalletClosed(Refused):
+    """The customer has left: nothing moves on the wallet. Nothing was posted."""
+
+    code = "wallet_closed"
+    status = 403
+
+    def __init__(self, wallet_id: int) -> None:
+        super().__init__(f"Wallet {wallet_id} is closed. A senior agent can reopen it.")
 
 
 class IdempotencyConflict(Refused):
@@ -54,6 +100,7 @@ class Posting:
     credit: int
     amount: Decimal
     key: str
+    reverses: int | None = None
 
     @property
     def wallet_id(self) -> int | None:
@@ -64,15 +111,8 @@ class Posting:
 
     def __str__(self) -> str:
         debit, credit = account_name(self.debit), account_name(self.credit)
-        return f"{self.kind} of {self.amount} USD from {debit} to {credit}"
-
-
-@dataclass(slots=True)
-class LockedWallet:
-    """A wallet's figures, true as long as the transaction that locked it is open."""
-
-    balance: Decimal
-    version: int
+        of = f" of transfer {self.reverses}" if self.reverses else ""
+        return f"{self.kind}{of} of {self.amount} USD from {debit} to {credit}"
 
 
 def account_name(number: int) -> str:
@@ -80,8 +120,8 @@ def account_name(number: int) -> str:
     return f"wallet {number}" if number >= FIRST_WALLET else Account(number).label
 
 
-def lock_wallets(wallet_ids: Collection[int]) -> dict[int, LockedWallet]:
-    """Lock wallets by primary key (FOR NO KEY UPDATE), after any order rows, and read them.
+def lock_wallets(wallet_ids: Collection[int]) -> None:
+    """Lock wallets by primary key (FOR NO KEY UPDATE), after any order rows, as ``post`` does.
 
     Raises WalletMissing.
     """
@@ -89,16 +129,15 @@ def lock_wallets(wallet_ids: Collection[int]) -> dict[int, LockedWallet]:
     with connection.cursor() as cursor:
         cursor.execute(
             """
-            SELECT customer_id, balance, version FROM wallet_wallet
+            SELECT customer_id FROM wallet_wallet
             WHERE customer_id = ANY(%s) ORDER BY customer_id FOR NO KEY UPDATE
             """,
             [wanted],
         )
-        locked = {row[0]: LockedWallet(row[1], row[2]) for row in cursor.fetchall()}
-    if len(locked) != len(wanted):
-        missing = next(wallet for wallet in wanted if wallet not in locked)
-        raise WalletMissing(f"There is no wallet {missing}.")
-    return locked
+        locked = {row[0] for row in cursor.fetchall()}
+    for wallet_id in wanted:
+        if wallet_id not in locked:
+            raise _missing(wallet_id)
 
 
 def post(postings: Sequence[Posting]) -> list[int]:
@@ -106,99 +145,63 @@ def post(postings: Sequence[Posting]) -> list[int]:
 
     Locks the wallets by primary key, in the caller's transaction. A posting whose key exists with
     the same fingerprint is a replay: the first transfer's id comes back and nothing is written.
-    Three statements whatever the size of the batch. ``posted_at`` is taken under the locks, so time
-    follows the wallets' versions.
+    One statement whatever the size of the batch. ``posted_at`` is taken under the locks and is
+    never before the wallets' last transfers (a clock may be set back), so time follows the wallets'
+    versions.
 
-    Raises InsufficientFunds, IdempotencyConflict, WalletMissing; ValueError for an amount that is
-    not positive or has more than four places, and for a key named twice in the batch.
+    Raises InsufficientFunds, IdempotencyConflict, WalletMissing; WalletFrozen for spending from a
+    frozen wallet, WalletForfeited and WalletClosed for anything on such a one; ValueError for an
+    amount that is not positive or has more than four places, and for a key named twice.
     """
     if not postings:
         return []
-    keys = [posting.key for posting in postings]
-    if len(set(keys)) != len(keys):
+    if len({posting.key for posting in postings}) != len(postings):
         raise ValueError("a batch names an idempotency key twice")
-    if not connection.in_atomic_block:
-        raise RuntimeError("post() belongs in a transaction: its locks must outlive it")
-    wallets = lock_wallets({w for p in postings if (w := p.wallet_id) is not None})
-    ids = _replayed(postings)
-    new = [posting for posting in postings if posting.key not in ids]
-    if new:
-        ids |= _insert(new, wallets)
-    return [ids[key] for key in keys]
-
-
-def _replayed(postings: Sequence[Posting]) -> dict[str, int]:
-    """The transfers that exist already, by key. Raises IdempotencyConflict."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            """
-            SELECT key, id, kind, debit_account, credit_account, amount
-            FROM wallet_transfer WHERE key = ANY(%s)
-            """,
-            [[posting.key for posting in postings]],
-        )
-        found = {row[0]: row[1:] for row in cursor.fetchall()}
-    if not found:
-        return {}
-    for posting in postings:
-        if posting.key in found:
-            _, kind, debit, credit, amount = found[posting.key]
-            first = Posting(kind, debit, credit, amount, posting.key)
-            if first != posting:
-                raise IdempotencyConflict(
-                    f"The key {posting.key} stands for {first}; it cannot also be {posting}."
-                )
-    return {key: row[0] for key, row in found.items()}
-
-
-def _insert(postings: Sequence[Posting], wallets: dict[int, LockedWallet]) -> dict[str, int]:
-    """Write new transfers on locked wallets and return their ids by key."""
-    wallet_ids: list[int | None] = []
-    versions: list[int | None] = []
-    balances: list[Decimal | None] = []
     for amount in {posting.amount for posting in postings}:
         if usd(amount) <= 0:
             raise ValueError(f"an amount must be positive, not {amount}")
-    for posting in postings:
-        wallet_id = posting.wallet_id
-        wallet_ids.append(wallet_id)
-        if wallet_id is None:
-            versions.append(None)
-            balances.append(None)
-            continue
-        wallet = wallets[wallet_id]
-        if posting.credit == wallet_id:
-            wallet.balance += posting.amount
-        elif wallet.balance < posting.amount:
-            raise InsufficientFunds(wallet_id, wallet.balance, posting.amount)
-        else:
-            wallet.balance -= posting.amount
-        wallet.version += 1
-        versions.append(wallet.version)
-        balances.append(wallet.balance)
+    if not connection.in_atomic_block:
+        raise RuntimeError("post() belongs in a transaction: its locks must outlive it")
+    given = [(p.kind, p.debit, p.credit, str(p.amount), p.key, p.reverses) for p in postings]
     with connection.cursor() as cursor:
         cursor.execute(
-            """
-            INSERT INTO wallet_transfer (
-                kind, debit_account, credit_account, amount, key,
-                wallet_id, wallet_version, balance_after, posted_at
-            )
-            SELECT *, %s FROM unnest(
-                %s::text[], %s::bigint[], %s::bigint[], %s::numeric[], %s::text[],
-                %s::bigint[], %s::bigint[], %s::numeric[]
-            )
-            RETURNING key, id
-            """,
-            [
-                timezone.now(),
-                [posting.kind for posting in postings],
-                [posting.debit for posting in postings],
-                [posting.credit for posting in postings],
-                [posting.amount for posting in postings],
-                [posting.key for posting in postings],
-                wallet_ids,
-                versions,
-                balances,
-            ],
+            "SELECT ids, refusal FROM ledger_post(%s, %s)", [json.dumps(given), _clock()]
         )
-        return dict(cursor.fetchall())
+        ids, refusal = cursor.fetchone()
+    if refusal is not None:
+        raise _refused(postings, json.loads(refusal))
+    return list(ids)
+
+
+def _clock() -> datetime | None:
+    """When to post, or None for the database's own clock, which it reads under the locks.
+
+    Tests put theirs here, which stands still and jumps.
+    """
+    return None
+
+
+def _refused(postings: Sequence[Posting], refusal: dict[str, Any]) -> Exception:
+    """What ``ledger_post`` refused, by its name."""
+    if "missing" in refusal:
+        return _missing(refusal["missing"])
+    posting = postings[refusal["posting"]]
+    if "first" in refusal:
+        kind, debit, credit, amount, reverses = refusal["first"]
+        first = Posting(kind, debit, credit, Decimal(amount), posting.key, reverses)
+        return IdempotencyConflict(
+            f"The key {posting.key} stands for {first}; it cannot also be {posting}."
+        )
+    wallet_id, state = refusal["wallet"], refusal.get("state")
+    if state is None:
+        return InsufficientFunds(wallet_id, Decimal(refusal["balance"]), posting.amount)
+    by_state = {
+        Wallet.State.FROZEN: WalletFrozen,
+        Wallet.State.FORFEITED: WalletForfeited,
+        Wallet.State.CLOSED: WalletClosed,
+    }
+    return by_state[state](wallet_id)
+
+
+def _missing(wallet_id: int) -> WalletMissing:
+    return WalletMissing(f"There is no wallet {wallet_id}.")

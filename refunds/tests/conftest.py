@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from refunds.tests import versions
+
 KEY = "a-secret-key-of-the-simulated-wholesaler"
 
 
@@ -21,3 +23,10 @@ def upstream(db, sim):
     from orders.models import Upstream
 
     return Upstream.objects.create(code="sim", name="Simulator", base_url=sim.url)
+
+
+@pytest.fixture
+def add_version(tmp_path):
+    """Adds a version of the policy by adding its file."""
+    with versions.added(tmp_path) as add:
+        yield add

@@ -395,10 +395,10 @@ def test_many_orders_of_one_wallet_are_refunded_in_one_batch():
 
 def test_a_batch_of_any_size_takes_the_same_number_of_statements(django_assert_num_queries):
     world.overdue_orders(2)
-    with django_assert_num_queries(9):
+    with django_assert_num_queries(7):
         assert automatic.refund_expired() == 2
     world.overdue_orders(60)
-    with django_assert_num_queries(9):
+    with django_assert_num_queries(7):
         assert automatic.refund_expired() == 60
 
 

@@ -8,7 +8,9 @@ from decimal import Decimal
 import pytest
 from django.db import connection
 
+from orders.delivery import Arrival, record_sms
 from orders.models import Offer, Order, State
+from orders.upstreams.base import Message
 from refunds import automatic
 from refunds.models import Refund
 from refunds.tests import world
@@ -31,21 +33,28 @@ def copy(table: str, pk: int, **changes: object) -> str:
     )
 
 
-def move(kind: str, wallet_id: int, amount: str) -> int:
-    """A transfer between a wallet and escrow that no order knows. Returns its id."""
+def moving(kind: str, wallet_id: int, amount: str, key: str) -> str:
+    """INSERT of a transfer between a wallet and escrow."""
     wallet = Wallet.objects.get(pk=wallet_id)
     out = kind == "purchase"
     debit, credit, sign = (wallet.pk, 2, "-") if out else (2, wallet.pk, "+")
-    run(
+    return (
         "INSERT INTO wallet_transfer (kind, debit_account, credit_account, amount, key, posted_at,"
         f" wallet_id, wallet_version, balance_after) VALUES ('{kind}', {debit}, {credit}, {amount},"
-        f" 'attack', now(), {wallet.pk}, {wallet.version + 1}, {wallet.balance} {sign} {amount})"
+        f" '{key}', clock_timestamp(), {wallet.pk}, {wallet.version + 1},"
+        f" {wallet.balance} {sign} {amount})"
     )
-    return Transfer.objects.get(key="attack").pk
 
 
-def paid_back(order: Order, amount: str) -> int:
-    return move("auto_refund", order.customer_id, amount)
+def move(kind: str, wallet_id: int, amount: str, key: str = "attack") -> int:
+    """A transfer that no order knows. Returns its id."""
+    run(moving(kind, wallet_id, amount, key))
+    return Transfer.objects.get(key=key).pk
+
+
+def paid_back(order: Order) -> int:
+    """The order's price on its way back, of which the order does not know yet."""
+    return move("auto_refund", order.customer_id, str(order.price), f"refund:auto:{order.pk}")
 
 
 def cancel_by_hand(order: Order, settlement: int) -> str:
@@ -91,7 +100,7 @@ def test_an_order_is_never_delivered_without_a_settlement(state):
 
 def test_an_open_order_never_has_a_settlement():
     order = world.allocated()
-    transfer = paid_back(order, "0.5")
+    transfer = paid_back(order)
     for state in ("placed", "awaiting_sms"):
         assert_refused(
             CHECK,
@@ -148,7 +157,7 @@ def test_an_order_is_never_born_with_money_that_is_not_its_own(kind, changes):
     order = world.place()
     if "customer_id" in changes:
         changes = {"customer_id": world.customer().pk}
-    moved = move(kind, order.customer_id, "0.5")
+    moved = paid_back(order) if kind == "auto_refund" else move(kind, order.customer_id, "0.5")
     new = {"idempotency_key": "another", "purchase_id": moved}
 
     attack = copy("orders_order", order.pk, **new, **changes)
@@ -257,7 +266,7 @@ def test_a_refund_is_never_changed_or_deleted(attack):
 
 def test_an_upsert_of_a_refund_is_refused():
     refund = Refund.objects.get(order=cancelled())
-    upsert = " ON CONFLICT (order_id) DO UPDATE SET amount = 1"
+    upsert = " ON CONFLICT (order_id, part) DO UPDATE SET amount = 1"
     assert_refused(RESTRICT, "append-only", copy("refunds_refund", refund.pk) + upsert)
 
 
@@ -265,34 +274,70 @@ def test_an_order_is_never_refunded_twice():
     order = cancelled()
     refund = Refund.objects.get(order=order)
     assert_refused(UNIQUE, "transfer_id", copy("refunds_refund", refund.pk))
-    again = paid_back(order, "0.5")
+    other = paid_back(world.allocated(world.place(order.customer)))
+    assert_refused(UNIQUE, "refund_part_once", copy("refunds_refund", refund.pk, transfer_id=other))
+
+
+def test_the_price_of_an_order_never_comes_back_twice():
+    order, open_one = cancelled(), world.allocated()
+    key = f"refund:auto:{order.pk}"
     assert_refused(
-        UNIQUE, "refund_automatic_once", copy("refunds_refund", refund.pk, transfer_id=again)
+        UNIQUE, "transfer_key_once", moving("auto_refund", order.customer_id, "0.5", key)
+    )
+    for wallet, amount, key in (
+        (order.customer_id, "0.5", "attack"),
+        (order.customer_id, "0.5", f"refund:auto:0{order.pk}"),
+        (order.customer_id, "0.5", f"refund:auto:{order.pk}0"),
+        (order.customer_id, "0.5", f"refund:auto:{open_one.pk}"),
+        (open_one.customer_id, "0.5001", f"refund:auto:{open_one.pk}"),
+        (open_one.customer_id, "0.4999", f"refund:auto:{open_one.pk}"),
+    ):
+        assert_refused(
+            CHECK,
+            "is not the refund of an order that is open",
+            moving("auto_refund", wallet, amount, key),
+        )
+    delivered = world.allocated()
+    record_sms({delivered.pk: [Arrival(Message("1"))]})
+    assert_refused(
+        CHECK,
+        "is not the refund of an order that is open",
+        moving("auto_refund", delivered.customer_id, "0.5", f"refund:auto:{delivered.pk}"),
+    )
+
+
+def test_an_order_is_settled_once():
+    order = cancelled()
+    other = paid_back(world.allocated(world.place(order.customer)))
+    assert_refused(
+        RESTRICT,
+        "an order is settled once",
+        f"UPDATE orders_order SET settlement_id = {other} WHERE id = {order.pk}",
     )
 
 
 def test_a_refund_of_its_price_in_raw_sql_is_a_right_one():
     order = world.allocated()
-    transfer = paid_back(order, "0.5")
+    transfer = paid_back(order)
     run(cancel_by_hand(order, transfer), refund_by_hand(order, transfer, "0.5"))
     assert Refund.objects.get().amount == Decimal("0.5000")
 
 
 def test_a_refund_never_exceeds_the_price():
     order = world.allocated()
-    transfer = paid_back(order, "0.5001")
+    dearer = paid_back(world.allocated(world.place(order.customer, world.offer("0.5001"))))
     assert_refused(
         CHECK,
         "does not agree with its settlement",
-        cancel_by_hand(order, transfer),
-        refund_by_hand(order, transfer, "0.5001"),
+        cancel_by_hand(order, dearer),
+        refund_by_hand(order, dearer, "0.5001"),
     )
 
 
 @pytest.mark.parametrize("amount", ["0.4999", "0.5001"])
 def test_a_refund_of_another_amount_than_was_moved_is_refused(amount):
     order = world.allocated()
-    transfer = paid_back(order, "0.5")
+    transfer = paid_back(order)
     assert_refused(
         CHECK,
         "does not agree with its transfer",
@@ -304,7 +349,7 @@ def test_a_refund_of_another_amount_than_was_moved_is_refused(amount):
 @pytest.mark.parametrize("amount", ["0", "-0.5", "'NaN'"])
 def test_a_refund_of_no_amount_is_refused(amount):
     order = world.allocated()
-    transfer = paid_back(order, "0.5")
+    transfer = paid_back(order)
     assert_refused(
         CHECK,
         "refunds_refund_amount_check" if "NaN" in amount else "refund_amount_positive",
@@ -315,7 +360,7 @@ def test_a_refund_of_no_amount_is_refused(amount):
 
 def test_a_refund_to_another_wallet_is_refused():
     order = world.allocated()
-    transfer = move("auto_refund", world.customer().pk, "0.5")
+    transfer = paid_back(world.allocated())
     assert_refused(
         CHECK,
         "does not agree with its settlement",
@@ -328,7 +373,7 @@ def test_a_refund_of_money_that_did_not_come_from_its_order_is_refused():
     customer = world.customer("0.5000")
     order = world.allocated(world.place(customer))
     arrived = customer.wallet.transfers.get(kind="deposit").pk
-    back = paid_back(order, "0.5")
+    back = paid_back(order)
     # A deposit of the same amount is no refund, not even as the order's settlement.
     assert_refused(
         CHECK,
@@ -342,7 +387,7 @@ def test_a_refund_of_money_that_did_not_come_from_its_order_is_refused():
 
 def test_a_wrong_refund_stops_the_right_ones_beside_it():
     order, other = world.allocated(), world.allocated()
-    transfer = paid_back(order, "0.5")
+    transfer = paid_back(order)
     right = refund_by_hand(order, transfer, "0.5")
     wrong = refund_by_hand(other, other.purchase_id, "0.5").split("VALUES")[1]
     assert_refused(
@@ -353,12 +398,61 @@ def test_a_wrong_refund_stops_the_right_ones_beside_it():
     )
 
 
-def test_a_clause_that_the_policy_does_not_have_is_refused():
+def test_a_clause_of_no_form_that_the_policy_has_is_refused():
     order = world.allocated()
-    transfer = paid_back(order, "0.5")
+    transfer = paid_back(order)
     assert_refused(
         CHECK,
-        "refund_clause_known",
+        "refund_automatic_or_decided_by_a_person",
         cancel_by_hand(order, transfer),
-        refund_by_hand(order, transfer, "0.5").replace("auto.cancelled_before_sms", "auto.mercy"),
+        refund_by_hand(order, transfer, "0.5").replace("auto.cancelled_before_sms", "mercy"),
     )
+
+
+# --- tables of a session's own ---
+
+
+def stand_in(table: str, columns: str, row: str) -> tuple[str, str]:
+    """A temporary table that says what the attack needs, under the name of one of ours."""
+    return f"CREATE TEMPORARY TABLE {table} ({columns})", f"INSERT INTO {table} VALUES ({row})"
+
+
+def test_no_temporary_table_stands_in_for_the_ledger():
+    order, other = world.place(), world.customer()
+    deposit = Transfer.objects.get(wallet=other.pk).pk
+    attack = copy("orders_order", order.pk, idempotency_key="another", purchase_id=deposit)
+    forged = stand_in(
+        "wallet_transfer",
+        "id bigint, kind text, debit_account bigint, credit_account bigint, amount numeric",
+        f"{deposit}, 'purchase', {order.customer_id}, 2, 0.5",
+    )
+    assert_refused(CHECK, "does not agree with its purchase", *forged, attack)
+
+    bought = order.purchase_id
+    forged = stand_in(
+        "wallet_transfer",
+        "id bigint, kind text, credit_account bigint",
+        f"{bought}, 'deposit', {other.pk}",
+    )
+    attack = (
+        "INSERT INTO wallet_deposit (storefront_id, reference, transfer_id)"
+        f" VALUES ({other.storefront_id}, 'forged', {bought})"
+    )
+    assert_refused(CHECK, "does not agree with its transfer", *forged, attack)
+
+
+def test_every_rule_looks_at_our_schema_alone():
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT DISTINCT function.proname
+            FROM pg_trigger AS rule
+            JOIN pg_proc AS function ON function.oid = rule.tgfoid
+            WHERE NOT rule.tgisinternal
+                AND NOT coalesce(array_to_string(function.proconfig, ' '), '')
+                    LIKE '%search_path=public, pg_temp%'
+            """
+        )
+        without = {name for (name,) in cursor.fetchall()}
+    # These look at no table.
+    assert without == {"ledger_is_append_only", "order_terms_are_fixed"}

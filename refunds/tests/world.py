@@ -6,6 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 from itertools import count
 from typing import Any
+from uuid import UUID, uuid4
 
 from django.db import transaction
 from django.db.models.functions import Coalesce
@@ -13,8 +14,12 @@ from django.utils import timezone
 
 from orders import placing
 from orders.allocation import hand_out
+from orders.delivery import Arrival, record_sms
 from orders.models import Offer, Order, Upstream
-from orders.upstreams.base import Number
+from orders.upstreams.base import Message, Number
+from refunds import decisions
+from refunds.models import Refund, RefundRequest
+from refunds.policy import Clause
 from smsactivator.auditing import CHECKS
 from smsactivator.common import history
 from smsactivator.common.history import Actor
@@ -89,6 +94,44 @@ def allocated(order: Order | None = None, *, ref: str = "", cost: str = "0.2000"
     return Order.objects.get(pk=order.pk)
 
 
+def delivered(price: str = "1", *, of: Customer | None = None) -> Order:
+    """An order whose SMS has arrived."""
+    order = allocated(place(of, offer(price)))
+    record_sms({order.pk: [Arrival(Message("1234", "Code 1234"))]})
+    return Order.objects.get(pk=order.pk)
+
+
+def rental(price: str = "2", *, of: Customer | None = None) -> Order:
+    """An active rental of four hours."""
+    return allocated(place(of, offer(price, kind=Offer.Kind.RENTAL)))
+
+
+def requested(
+    person: Any,
+    order: Order,
+    amount: str = "0.4",
+    *,
+    clause: str = Clause.SERVICE_REJECTED,
+    reason: str = "Region block",
+    key: UUID | None = None,
+) -> RefundRequest:
+    """A refund of a delivered order that a person asks for."""
+    return decisions.request(
+        person,
+        order.pk,
+        amount=Decimal(amount),
+        clause=clause,
+        reason=reason,
+        key=key or uuid4(),
+    )
+
+
+def refunded(by: Any, approver: Any, order: Order, amount: str = "0.4", **terms: Any) -> Refund:
+    """A refund that one person asked for and another approved."""
+    asked = requested(by, order, amount, **terms)
+    return decisions.approve(approver, asked.pk, reason="Seen").refund
+
+
 def looked_at(which: Upstream | None = None) -> None:
     """As if the upstream were looked at now, and nothing found."""
     Upstream.objects.filter(pk=(which or upstream()).pk).update(looked_at=timezone.now())
@@ -119,7 +162,7 @@ def balance(of: Customer) -> Decimal:
 
 def assert_books_agree() -> dict[str, str]:
     """Every check of the audit passes; returns escrow and open orders."""
-    run = audit(CHECKS)
+    run = audit(CHECKS, full=True)
     assert run.passed, [check for check in run.checks if check["count"]]
     figures: dict[str, str] = {}
     for check in run.checks:

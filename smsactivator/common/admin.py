@@ -12,22 +12,29 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
+from django.contrib import messages
 from django.contrib.admin import ShowFacets
 from django.contrib.admin.utils import get_fields_from_path, unquote
 from django.contrib.admin.views.main import ORDER_VAR
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, path
 from django.utils.dateparse import parse_date, parse_time
 from django.utils.functional import cached_property
 from django.utils.safestring import SafeString
+from django.utils.text import capfirst
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import RangeDateTimeFilter
 from unfold.views import ChangeList
 
-from smsactivator.common.links import Link, collect
+from smsactivator.common import panels
+from smsactivator.common.actions import Action, actions_on
+from smsactivator.common.display import NOTHING
+from smsactivator.common.errors import Refused
+from smsactivator.common.links import Link, admin_url, collect
 from smsactivator.common.timeline import timeline
 
 LISTED = 1000  # rows that a list reaches; older ones are found by search and filters
@@ -152,12 +159,19 @@ class NamedLookups:
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """The list."""
+        """The list. Who changes nothing sends nothing to it."""
+        if request.method not in {"GET", "HEAD"} and not self.may_send_to_list(request):
+            raise PermissionDenied
         _refuse_nul(request)
+        named = {"title": capfirst(self.opts.verbose_name_plural)}  # type: ignore[attr-defined]
         response: HttpResponse = super().changelist_view(  # type: ignore[misc]
-            request, extra_context
+            request, {**named, **(extra_context or {})}
         )
         return response
+
+    def may_send_to_list(self, request: HttpRequest) -> bool:
+        """Whether the list takes anything from them: it does from those who may change its rows."""
+        return bool(self.has_change_permission(request))  # type: ignore[attr-defined]
 
     def get_search_fields(self, request: HttpRequest) -> list[str] | tuple[str, ...]:
         """None for the admin's autocomplete, unless these rows are completed."""
@@ -190,12 +204,13 @@ class BoundedAdmin(NamedLookups, ModelAdmin):
     paginator = CappedPaginator
     show_full_result_count = False
     show_facets = ShowFacets.NEVER  # they would count the whole table once for each choice
+    empty_value_display = NOTHING
     list_per_page = 50
     list_max_show_all = 0
     list_filter_submit = True
     list_fullwidth = True
     sortable_by = ()
-    actions = None
+    actions: Any = None
     ordering: tuple[str, ...] = ("-id",)
     # The time column that a TimeRangeFilter narrows; an index of its own serves the narrowed list.
     time_field = ""
@@ -219,14 +234,9 @@ class BoundedAdmin(NamedLookups, ModelAdmin):
             return (f"-{self.time_field}", "-id")
         return self.ordering
 
-    def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
-        """The list. It has no actions, so nothing is ever posted to it."""
-        if request.method not in {"GET", "HEAD"}:
-            raise PermissionDenied
-        response: HttpResponse = super().changelist_view(request, extra_context)
-        return response
+    def may_send_to_list(self, request: HttpRequest) -> bool:
+        """Nobody: the list has no actions."""
+        return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         """Never: what other rows may point at is kept."""
@@ -256,6 +266,10 @@ class ReadOnlyAdmin(BoundedAdmin):
         """The labelled values of one row, in groups."""
         return ()
 
+    def all_facts(self, request: HttpRequest, obj: Any) -> list[Facts]:
+        """These, and what the floors above know of the row."""
+        return [*self.facts(request, obj), *panels.collect(self.opts.label, obj, request.user)]
+
     def tables(self, request: HttpRequest, obj: Any) -> Iterable[Table]:
         """The rows that belong to this one."""
         return ()
@@ -267,6 +281,73 @@ class ReadOnlyAdmin(BoundedAdmin):
     def detail_context(self, request: HttpRequest, obj: Any) -> dict[str, Any]:
         """What a page adds to the common parts."""
         return {}
+
+    def get_urls(self) -> list[URLPattern]:
+        act = path(
+            "<path:object_id>/do/<slug:name>/",
+            self.admin_site.admin_view(self.action_view),
+            name=f"{self.opts.app_label}_{self.opts.model_name}_do",
+        )
+        return [act, *super().get_urls()]
+
+    def actions_of(self, request: HttpRequest, obj: Any) -> list[tuple[Action, str]]:
+        """What this person can do on this row's page, each with the address of its form."""
+        name = f"{self.opts.app_label}_{self.opts.model_name}_do"
+        return [
+            (action, admin_url(name, obj.pk, action.name))
+            for action in actions_on(self.opts.label)
+            if action.allowed(request.user) and action.offered(request.user, obj)
+        ]
+
+    def action_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
+        """Show what an action will do and ask for what it needs (GET), and do it (POST).
+
+        What the verb refuses is said above the form, which keeps what was typed.
+        """
+        action = next((a for a in actions_on(self.opts.label) if a.name == name), None)
+        if action is None:
+            raise Http404(f"There is no action {name}.")
+        if not self.has_view_permission(request) or not action.allowed(request.user):
+            raise PermissionDenied
+        obj = self.get_object(request, unquote(object_id))
+        if obj is None:
+            raise Http404(f"There is no {self.opts.verbose_name} {object_id}.")
+        back = admin_url(f"{self.opts.app_label}_{self.opts.model_name}_change", obj.pk)
+        form = action.form(request.POST if request.method == "POST" else None)
+        status = 200
+        if request.method == "POST":
+            if form.is_valid():
+                try:
+                    done = action.run(request.user, obj, form.cleaned_data)
+                except Refused as refusal:
+                    form.add_error(None, refusal.message)
+                    status = refusal.status
+                else:
+                    messages.success(request, done.message)
+                    return HttpResponseRedirect(done.url or back)
+            else:
+                status = 422
+        elif not action.offered(request.user, obj):
+            messages.warning(
+                request, f"“{action.label}” is not open to you here: see below how things stand."
+            )
+            return HttpResponseRedirect(back)
+        context = {
+            **self.admin_site.each_context(request),
+            "opts": self.opts,
+            "title": action.label,
+            "object": obj,
+            "subject": self.title_of(obj),
+            "action": action,
+            "form": form,
+            "back": back,
+            "facts": self.all_facts(request, obj),
+        }
+        return TemplateResponse(request, "smsactivator/action.html", context, status=status)
+
+    def buttons(self, request: HttpRequest, obj: Any) -> list[Link]:
+        """Beside the actions: forms with a page of their own, each for those who may open it."""
+        return []
 
     def changeform_view(
         self,
@@ -289,11 +370,13 @@ class ReadOnlyAdmin(BoundedAdmin):
             "title": self.title_of(obj),
             "object": obj,
             "links": [link for link in self.links(request, obj) if link.allowed(request.user)],
-            "facts": list(self.facts(request, obj)),
+            "actions": self.actions_of(request, obj),
+            "buttons": [link for link in self.buttons(request, obj) if link.allowed(request.user)],
+            "facts": self.all_facts(request, obj),
             "tables": list(self.tables(request, obj)),
             **self.detail_context(request, obj),
             **(extra_context or {}),
         }
         if self.history_permission and request.user.has_perm(self.history_permission):
-            context["timeline"], context["timeline_is_longer"] = timeline(obj)
+            context["timeline"], context["timeline_is_longer"] = timeline(obj, request.user)
         return TemplateResponse(request, self.detail_template, context)

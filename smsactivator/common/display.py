@@ -77,3 +77,9 @@ def badge(text: str, tone: str = QUIET) -> SafeString:
 def mono(text: str) -> SafeString:
     """A code, key or number that people compare by eye."""
     return format_html('<span class="mono">{}</span>', text) if text else NOTHING
+
+
+def signed(value: Decimal) -> SafeString:
+    """What something did to a balance, with its sign: ``+5.0000``, and a true minus for a debit."""
+    sign = "\N{MINUS SIGN}" if value < 0 else "+"
+    return format_html('<span class="money">{}</span>', f"{sign}{amount(abs(value))}")

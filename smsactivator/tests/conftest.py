@@ -1,3 +1,3 @@
-from refunds.tests.conftest import sim, upstream
+from refunds.tests.conftest import add_version, sim, upstream
 
-__all__ = ["sim", "upstream"]
+__all__ = ["add_version", "sim", "upstream"]

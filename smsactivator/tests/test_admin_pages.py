@@ -19,11 +19,13 @@ from django.utils.html import strip_tags
 from orders import privacy, search
 from orders import queries as order_queries
 from orders.models import Offer, State
-from refunds.policy import TEXT, Clause
+from refunds import decisions, disputes, policy
+from refunds.models import Refund
+from refunds.policy import Clause
 from smsactivator.auditing import audit_ledger
 from smsactivator.common import admin as common_admin
 from smsactivator.tests import world
-from wallet import keys, ledger, queries
+from wallet import keys, ledger
 from wallet.models import Account, ApiKey, AuditRun, Transfer
 
 pytestmark = pytest.mark.django_db
@@ -36,6 +38,7 @@ LISTS = [
     "orders_order",
     "orders_sms",
     "refunds_refund",
+    "refunds_refundrequest",
 ]
 
 
@@ -60,7 +63,9 @@ def listed(client: Client, page: str, **query: str) -> set[int]:
 def busy_shop(count: int) -> None:
     for number in range(count):
         buyer = world.customer()
-        world.deliver(world.await_sms(world.place(buyer)), text=f"Your code is 4829{number}")
+        delivered = world.await_sms(world.place(buyer))
+        world.deliver(delivered, text=f"Your code is 4829{number}")
+        world.requested(delivered)
         world.refund(world.await_sms(world.place(buyer)))
 
 
@@ -84,7 +89,8 @@ def test_a_list_takes_as_many_queries_for_fifty_rows_as_for_five() -> None:
         with CaptureQueriesContext(connection) as captured:
             client.get(reverse(f"admin:{page}_changelist"), {"_facets": "1"})
         assert len(captured) == few[page], page
-        assert len(captured) <= 9, page
+        # Six of them count what waits in the queues of the navigation.
+        assert len(captured) <= 6 + 9, page
 
 
 def test_a_statement_and_the_front_page_take_constant_queries() -> None:
@@ -292,6 +298,8 @@ def test_an_sms_is_not_found_by_its_text_and_lists_keep_their_order() -> None:
         ("orders_upstream", "base_url__contains=a"),
         ("refunds_refund", "order__messages__code__startswith=4"),
         ("refunds_sweep", "name__startswith=n"),
+        ("support_outbound", "sent_to__startswith=a"),
+        ("support_outbound", "message__body__contains=a"),
         ("auth_user", "password__startswith=a"),
         ("auth_user", "email__startswith=a"),
         ("auth_group", "name__startswith=a"),
@@ -319,9 +327,14 @@ def test_every_list_that_a_page_links_to_opens() -> None:
         assert client.get(url).status_code == 200, url
     assert f"/admin/orders/order/?customer__id__exact={buyer.pk}" in linked
     assert "/admin/orders/order/?overdue=yes" in linked
-    assert len(linked) == 8  # and the refunds by clause, the customer's deposits and refunds
+    # And the refunds by clause, what waits, the customer's deposits, refunds, corrections, tickets.
+    assert len(linked) == 2 + 7 + 7 + 4
     assert theirs.pk in listed(client, "orders_order", customer__id__exact=str(buyer.pk))
     assert len(listed(client, "orders_order", customer__id__exact=str(buyer.pk))) == 2
+
+
+# Filters of two values are links; the form carries only what was chosen.
+LINKED = {"late__exact", "active__exact", "against_verdict__exact"}
 
 
 def test_every_field_of_a_filter_may_be_sent() -> None:
@@ -333,10 +346,10 @@ def test_every_field_of_a_filter_may_be_sent() -> None:
         url = reverse(f"admin:{page}_changelist")
         form = text_of(client, url).partition('id="filter-form"')[2].partition("</form>")[0]
         fields = set(re.findall(r'name="([^"]+)"', form))
-        links = re.findall(r'href="[?]((?:late|active)__exact=\d)"', form)
+        links = re.findall(r'href="[?]((?:late|active|against_verdict)__exact=\d)"', form)
         assert fields or links, page
         for query in [
-            *(f"{field}=" for field in fields - {"late__exact", "active__exact"}),
+            *(f"{field}=" for field in fields - LINKED),
             *links,
         ]:
             assert client.get(f"{url}?{query}").status_code == 200, (page, query)
@@ -392,6 +405,7 @@ def test_only_roles_are_completed_while_somebody_types() -> None:
 # --- the statement ------------------------------------------------------------------------------
 
 
+@pytest.mark.broken_books
 def test_a_statement_pages_by_version_with_exact_running_balances() -> None:
     client = signed_in("Support agent")
     buyer = world.customer(funds="0")
@@ -443,21 +457,19 @@ def test_a_statement_names_the_cause_of_each_line() -> None:
     assert "Deposit pay-" in lines[2]["causes"]
 
 
-def test_a_statement_opens_at_the_end_of_a_day() -> None:
+def test_the_line_of_a_decided_refund_names_its_order_and_its_refund() -> None:
     buyer = world.customer(funds="10")
-    world.place(buyer)
-    buyer.wallet.refresh_from_db()
-    now = timezone.now()
-    client = signed_in("Support agent")
-    url = reverse("admin:wallet_wallet_change", args=[buyer.pk])
+    order = world.place(buyer)
+    world.deliver(world.await_sms(order))
+    asked = world.requested(order)
+    refund = decisions.approve(world.person("Senior agent"), asked.pk).refund
 
-    assert queries.version_at(buyer.wallet, now + timedelta(days=1)) == 2
-    assert queries.version_at(buyer.wallet, now - timedelta(days=1)) == 0
-    second = Transfer.objects.get(wallet=buyer.pk, wallet_version=2)
-    assert queries.version_at(buyer.wallet, second.posted_at) == 1
-    assert "Nothing was posted by the end of 2020-01-01" in text_of(client, f"{url}?day=2020-01-01")
-    for odd in ("?day=x", "?day=9999-12-31", "?upto=0", "?upto=abc", "?upto=99999", "?upto=-3"):
-        text_of(client, url + odd)
+    client = signed_in("Support agent")
+    newest = client.get(reverse("admin:wallet_wallet_change", args=[buyer.pk])).context["lines"][0]
+
+    assert newest["kind"] == "Decided refund"
+    assert reverse("admin:orders_order_change", args=[order.pk]) in newest["causes"]
+    assert reverse("admin:refunds_refund_change", args=[refund.pk]) in newest["causes"]
 
 
 def test_the_statement_of_an_empty_wallet_says_so() -> None:
@@ -478,7 +490,7 @@ def test_an_order_s_page_tells_its_money_its_refund_and_its_history() -> None:
     assert reverse("admin:wallet_transfer_change", args=[order.purchase_id]) in page
     assert reverse("admin:wallet_transfer_change", args=[order.settlement_id]) in page
     assert f"Refund {refund.pk}: No SMS within the SLA" in page
-    assert "by automatic: test" in page
+    assert '<span class="badge origin-automatic">Automatic</span> test' in page
     assert "Placed by the storefront" in page
     assert 'State: <span class="old">Placed</span> → <span class="new">Awaiting SMS</span>' in page
     assert 'State: <span class="old">Awaiting SMS</span> → <span class="new">Expired</span>' in page
@@ -494,16 +506,13 @@ def test_history_is_for_those_who_may_see_it() -> None:
 def test_a_refund_s_page_quotes_the_policy_and_its_facts() -> None:
     refund = world.refund(world.await_sms(world.place(world.customer())))
     page = text_of(signed_in("Finance"), f"/admin/refunds/refund/{refund.pk}/change/")
-    assert TEXT[Clause.NO_SMS_IN_TIME] in page
+    assert policy.text(Clause.NO_SMS_IN_TIME) in page
     assert "<dt>SMS</dt><dd>No</dd>" in page
     assert "2026-05-07" in page
 
 
-@pytest.mark.parametrize(
-    ("role", "readable"),
-    [("Support agent", False), ("Finance", False), ("Senior agent", True), ("", True)],
-)
-def test_the_text_of_an_sms_is_masked_without_the_permission(role: str, readable: bool) -> None:
+@pytest.mark.parametrize("role", ["Support agent", "Finance", "Senior agent", ""])
+def test_sms_are_masked_on_every_page_for_everybody(role: str) -> None:
     order = world.await_sms(world.place(world.customer()))
     sms = world.deliver(order, text="Dear Ann, your code is 482915 for t.me", code="482915")
     client = signed_in(role)
@@ -514,8 +523,8 @@ def test_the_text_of_an_sms_is_masked_without_the_permission(role: str, readable
         f"/admin/orders/sms/{sms.pk}/change/",
     ):
         page = text_of(client, url)
-        assert ("482915" in page) == readable, url
-        assert ("••••••15" in page) != readable, url
+        assert "482915" not in page, url
+        assert "••••••15" in page, url
 
 
 def test_a_late_sms_is_marked_as_never_shown() -> None:
@@ -741,6 +750,9 @@ def test_the_front_page_s_figures_are_exact() -> None:
         ("Cancelled before any SMS", 1, "1.5000"),
         ("Number broken", 0, "0.0000"),
         ("Allocation failed", 0, "0.0000"),
+        ("SMS rejected by the service", 0, "0.0000"),
+        ("Wrong service's SMS", 0, "0.0000"),
+        ("Long-term rental issue", 0, "0.0000"),
     ]
     assert (context["refunds"]["count"], context["refunds"]["amount"]) == (3, "4.5000")
     assert context["escrow"]["difference"] == "+0.1000"
@@ -787,6 +799,36 @@ def test_the_front_page_of_an_empty_shop(role: str) -> None:
     assert ("Last audit" in page) == (role != "Support agent")
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "said"),
+    [
+        ("/admin/nothing/", 404, "There is nothing here"),
+        ("/admin/wallet/wallet/999999/change/", 404, "There is nothing here"),
+        ("/admin/orders/order/?colour=red", 400, "This address cannot be answered"),
+        ("/admin/wallet/seal/", 403, "Your role may not do this"),
+    ],
+)
+def test_an_address_that_leads_nowhere_says_so_and_leads_back(
+    path: str, status: int, said: str
+) -> None:
+    answer = signed_in("Support agent").get(path)
+
+    assert answer.status_code == status
+    assert said in answer.content.decode()
+    assert "Back to the front page" in answer.content.decode()
+
+
+def test_an_empty_list_says_whether_filters_emptied_it() -> None:
+    client = signed_in("Senior agent")
+
+    bare = text_of(client, "/admin/wallet/correction/")
+    narrowed = text_of(client, "/admin/wallet/correction/?state__exact=requested")
+
+    assert "There are no corrections yet." in bare
+    assert "No corrections match what is asked for." in narrowed
+    assert "Create a new item" not in bare + narrowed
+
+
 def test_every_list_of_an_empty_shop_opens() -> None:
     client = signed_in()
     for page in [*LISTS, "wallet_auditrun", "refunds_sweep", "orders_offer", "orders_upstream"]:
@@ -803,3 +845,112 @@ def test_a_form_that_is_sent_twice_issues_one_key() -> None:
 
     assert "has a live key named" in again
     assert ApiKey.objects.filter(name="Shop server").count() == 1
+
+
+# --- refund requests ----------------------------------------------------------------------------
+
+
+def test_a_refund_request_s_page_says_what_was_asked_decided_and_resolved() -> None:
+    client = signed_in("Senior agent", name="sonia")
+    ann, abe, sam = (
+        world.person(role, name=name)
+        for role, name in (
+            ("Support agent", "ann"),
+            ("Support agent", "abe"),
+            ("Senior agent", "sam"),
+        )
+    )
+    order = world.await_sms(world.place(world.customer("tg-ann")))
+    world.deliver(order)
+    asked = world.requested(order, ann, reason="Screenshot of the refusal")
+    decisions.deny(abe, asked.pk, reason="Of another number")
+    disputes.dispute(asked.pk, actor=world.ACTOR)
+    disputes.overturn(sam, asked.pk, reason="The number fits after all")
+
+    page = text_of(client, reverse("admin:refunds_refundrequest_change", args=[asked.pk]))
+    words = unescape(strip_tags(page))
+
+    for said in (
+        *("Screenshot of the refusal", "Of another number", "The number fits after all"),
+        *("SMS rejected by the service", "A person decides", "2026-05-07"),
+        *("An SMS arrived and the service rejected it", "Denial overturned and credited"),
+        *("Requested: Screenshot of the refusal", "Denied: Of another number"),
+        *("Disputed by reply", "Overturned: The number fits after all"),
+    ):
+        assert said in words, said
+    for who in ("ann", "abe", "sam"):
+        assert who in words
+    refund = Refund.objects.get(request=asked)
+    assert reverse("admin:refunds_refund_change", args=[refund.pk]) in page
+    of_refund = text_of(client, reverse("admin:refunds_refund_change", args=[refund.pk]))
+    of_order = text_of(client, reverse("admin:orders_order_change", args=[order.pk]))
+    link = reverse("admin:refunds_refundrequest_change", args=[asked.pk])
+    assert link in of_refund
+    assert link in of_order
+
+
+def test_goodwill_for_what_is_not_refundable_is_linked_both_ways() -> None:
+    client = signed_in("Senior agent", name="sonia")
+    order = world.await_sms(world.place(world.customer()))
+    world.deliver(order)
+    asked = world.requested(order, clause=Clause.ORDERED_WRONG)
+    done = decisions.approve(world.person("Senior agent", name="sam"), asked.pk, reason="Kind")
+
+    link = reverse("admin:refunds_refundrequest_change", args=[asked.pk])
+    correction = reverse("admin:wallet_correction_change", args=[done.goodwill_id])
+
+    assert correction in text_of(client, link)
+    assert link in text_of(client, correction)
+    assert "Decided against it" in text_of(
+        client, reverse("admin:refunds_refundrequest_changelist")
+    )
+
+
+def test_refund_requests_are_found_by_state_clause_verdict_time_and_search() -> None:
+    client = signed_in("Support agent", name="finder")
+    orders = []
+    for name in ("tg-ann", "tg-bob", "tg-cid"):
+        order = world.await_sms(world.place(world.customer(name)))
+        world.deliver(order)
+        orders.append(order)
+    first = world.requested(orders[0])
+    second = world.requested(orders[1], clause=Clause.ORDERED_WRONG)
+    third = world.requested(orders[2], clause=Clause.WRONG_SERVICE)
+    sam = world.person("Senior agent", name="sam")
+    decisions.approve(sam, second.pk, reason="Kind")
+    decisions.deny(sam, third.pk, reason="No evidence")
+    page = "refunds_refundrequest"
+    today, tomorrow = (f"{timezone.now() + timedelta(days=days):%Y-%m-%d}" for days in (0, 1))
+
+    assert listed(client, page) == {first.pk, second.pk, third.pk}
+    assert listed(client, page, state__exact="requested") == {first.pk}
+    assert listed(client, page, clause__exact="ticket.wrong_service") == {third.pk}
+    assert listed(client, page, against_verdict__exact="1") == {second.pk}
+    assert len(listed(client, page, requested_at_from_0=today)) == 3
+    assert listed(client, page, requested_at_from_0=tomorrow) == set()
+    assert listed(client, page, q="tg-bob") == {second.pk}
+    assert listed(client, page, customer=str(orders[2].customer_id)) == {third.pk}
+    assert listed(client, page, q=str(orders[0].pk)) >= {first.pk}
+
+
+def test_the_front_page_shows_the_refund_requests_that_wait() -> None:
+    client = signed_in("Senior agent", name="sonia")
+    sam = world.person("Senior agent", name="sam")
+    for clause in (Clause.SERVICE_REJECTED, Clause.ORDERED_WRONG, Clause.WRONG_SERVICE):
+        order = world.await_sms(world.place(world.customer()))
+        world.deliver(order)
+        asked = world.requested(order, clause=clause)
+    decisions.deny(sam, asked.pk, reason="No evidence")
+    disputes.dispute(asked.pk, actor=world.ACTOR)
+
+    response = client.get(reverse("admin:index"))
+
+    waiting = {item["label"]: item for item in response.context["waiting"]}
+    for label, state in (
+        ("refund requests", "requested"),
+        ("refund requests for a senior", "escalated"),
+        ("disputes", "disputed"),
+    ):
+        assert waiting[label]["count"] == 1, label
+        assert waiting[label]["url"].endswith(f"refundrequest/?state__exact={state}")
+        assert client.get(waiting[label]["url"]).context["cl"].result_count == 1

@@ -6,6 +6,7 @@ import json
 import re
 from datetime import UTC, datetime
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import time_machine
@@ -13,6 +14,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from orders import termination
 from orders.delivery import Arrival, record_sms
 from orders.models import Offer, Order, Sms
 from orders.upstreams.base import Message
@@ -21,6 +23,7 @@ from refunds.models import Refund
 from refunds.tests import world
 from wallet import keys
 from wallet.models import Customer, Deposit, Storefront, Transfer, Wallet
+from wallet.tests.world import person
 
 pytestmark = pytest.mark.django_db
 
@@ -215,6 +218,28 @@ def test_a_suspended_customer_gets_money_and_no_orders(shop):
     assert deposit.status_code == 201
 
 
+def test_a_terminated_customer_is_told_the_clause(shop):
+    customer, offer = world.customer("1"), world.offer()
+    order = world.place(customer, offer)
+    senior, other = person("Senior agent"), person("Senior agent")
+    asked = termination.request(senior, customer.pk, reason="Resold", key=uuid4())
+
+    problem = assert_problem(shop.order(customer, offer), 403, "wallet_frozen")
+    assert "is frozen" in problem["detail"]
+    termination.confirm(other, asked.pk)
+
+    path = f"/customers/{customer.external_id}/deposits"
+    pay = shop.ask("POST", path, {"amount": "1", "reference": "late"})
+    cancel = shop.ask("POST", f"/orders/{order.pk}/cancel")
+    clause = "wallet balance is forfeited per /aup"
+    for refused, code in (
+        (shop.order(customer, offer), "wallet_forfeited"),
+        (pay, "wallet_forfeited"),
+        (cancel, "order_forfeited"),
+    ):
+        assert clause in assert_problem(refused, 403, code)["detail"]
+
+
 def test_the_sms_of_an_order_are_shown_in_the_order_they_came(shop, noon):
     order = world.allocated()
     for code in ("111", "222"):
@@ -365,6 +390,13 @@ ADDRESSES = [
     ("POST", "/orders"),
     ("GET", "/orders/{order}"),
     ("POST", "/orders/{order}/cancel"),
+]
+# Their tests are in support/tests/test_api.py.
+OF_SUPPORT = [
+    ("POST", "/customers/{customer}/tickets"),
+    ("GET", "/customers/{customer}/tickets"),
+    ("GET", "/tickets/{ticket}"),
+    ("POST", "/tickets/{ticket}/messages"),
 ]
 
 
@@ -806,11 +838,11 @@ def test_the_openapi_document_is_open_to_all_and_names_every_address():
     } == {
         (
             method,
-            f"/api/v1{path}".replace("{customer}", "{external_id}").replace(
-                "{order}", "{order_id}"
-            ),
+            f"/api/v1{path}".replace("{customer}", "{external_id}")
+            .replace("{order}", "{order_id}")
+            .replace("{ticket}", "{ticket_id}"),
         )
-        for method, path in ADDRESSES
+        for method, path in [*ADDRESSES, *OF_SUPPORT]
     }
     amount = document["components"]["schemas"]["DepositIn"]["properties"]["amount"]
     assert amount["type"] == "string"

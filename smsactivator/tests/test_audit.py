@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import logging
 from datetime import timedelta
+from decimal import Decimal
 from io import StringIO
+from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -13,25 +16,29 @@ from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
+from orders import termination
 from orders.delivery import Arrival, finish_delivered, record_sms
 from orders.models import Offer, Order, State
 from orders.upstreams.base import Message
-from refunds import automatic
+from refunds import automatic, decisions, disputes
+from refunds.policy import Clause
 from refunds.tests import world
 from smsactivator.auditing import CHECKS
 from smsactivator.tasks import AUDIT_LOCK
 from smsactivator.tasks import audit as audit_task
+from wallet import corrections
 from wallet.audit import Check, audit
 from wallet.models import AuditRun
 from wallet.tests import world as wallets
+from wallet.tests.attack import triggers_aside
 from wallet.tests.together import at_once
 
 pytestmark = [pytest.mark.django_db, pytest.mark.broken_books]
 
 PAST = timedelta(seconds=1)
-SHOWS, SUMS, GAPLESS, ZERO, ESCROW, PAID, ENDED, OWNED, AGREES, WITHIN, HAS = (
-    check.name for check in CHECKS
-)
+NAMES = [check.name for check in CHECKS]
+SHOWS, SUMS, GAPLESS, ZERO, EMPTY, REVERSED, DECIDED, UNDECIDED, PAYMENT = NAMES[:9]
+ESCROW, PAID, ENDED, OWNED, GONE, STANDING, AGREES, WITHIN, HAS, LOOSE, GRANTED, ASKED = NAMES[9:]
 
 
 def rental() -> Order:
@@ -56,6 +63,34 @@ def orders_of_every_state() -> dict[str, Order]:
     world.place()
     world.allocated()
     rental()
+    forfeited = world.place()
+    senior, other, finance = (
+        wallets.person(role) for role in ("Senior agent", "Senior agent", "Finance")
+    )
+    asked = termination.request(senior, forfeited.customer_id, reason="Resold", key=uuid4())
+    ended_account = termination.confirm(other, asked.pk)
+    back = termination.request_reinstatement(
+        senior, ended_account.pk, give_back=True, reason="Mix-up", key=uuid4()
+    )
+    termination.confirm_reinstatement(other, back.pk)
+    agent = wallets.person("Support agent")
+    world.refunded(agent, senior, completed, "0.1", clause=Clause.WRONG_SERVICE)
+    kind = world.requested(agent, completed, "0.05", clause=Clause.ORDERED_WRONG)
+    decisions.approve(senior, kind.pk, reason="Kind")
+    denied = world.requested(agent, completed, "0.2")
+    decisions.deny(senior, denied.pk, reason="No evidence")
+    disputes.dispute(denied.pk, actor=world.TESTER)
+    disputes.overturn(other, denied.pk, reason="Evidence")
+    still = world.requested(agent, ended, "0.3", clause=Clause.RENTAL_ISSUE)
+    decisions.deny(senior, still.pk, reason="It worked")
+    goodwill = corrections.request_goodwill(
+        senior, cancelled.customer_id, amount=Decimal(2), reason="Waited", key=uuid4()
+    )
+    goodwill = corrections.confirm(other, goodwill.pk)
+    wrong = corrections.request_reversal(
+        finance, goodwill.transfer_id, reason="Wrong person", key=uuid4()
+    )
+    corrections.confirm(senior, wrong.pk)
     found = {order.state: order for order in Order.objects.all()}
     assert set(found) == set(State.values)
     assert Order.objects.count() == len(found)
@@ -84,7 +119,7 @@ def test_the_audit_passes_on_orders_of_every_state():
     ]
     assert f"{'':14}escrow: 3.0000 USD" in lines
     assert f"{'':14}open orders: 3.0000 USD" in lines
-    assert lines[-1] == "all 11 checks passed"
+    assert lines[-1] == f"all {len(CHECKS)} checks passed"
 
 
 def test_the_audit_passes_on_nothing_at_all():
@@ -99,7 +134,14 @@ def test_the_json_of_the_audit_says_all_of_it():
     content = json.loads(output)
     run = AuditRun.objects.get()
     assert code == 0
-    assert list(content) == ["passed", "started_at", "finished_at", "checks"]
+    assert list(content) == [
+        "passed",
+        "started_at",
+        "finished_at",
+        "after_id",
+        "through_id",
+        "checks",
+    ]
     assert content["passed"] is run.passed is True
     assert content["started_at"] == run.started_at.isoformat()
     assert content["finished_at"] == run.finished_at.isoformat()
@@ -109,7 +151,7 @@ def test_the_json_of_the_audit_says_all_of_it():
         assert set(check) == {"name", "seconds", "count", "differences", "figures"}
         assert (check["count"], check["differences"]) == (0, [])
         assert check["seconds"] >= 0
-    assert content["checks"][4]["figures"] == {"escrow": "3.0000", "open_orders": "3.0000"}
+    assert content["checks"][9]["figures"] == {"escrow": "3.0000", "open_orders": "3.0000"}
 
 
 # The check that each is meant for, first; then those that must see it as well. {name} is an order's
@@ -128,6 +170,15 @@ MUTANTS = {
         ],
         "wallet {placed.customer_id}: holds 10.0000, its transfers come to 9.5000",
     ),
+    "a transfer of a wallet that is not there": (
+        [SUMS, ZERO, UNDECIDED],
+        [
+            "INSERT INTO wallet_transfer (kind, debit_account, credit_account, amount, key,"
+            " posted_at, wallet_id, wallet_version, balance_after)"
+            " VALUES ('goodwill', 7, 777777, 3, 'orphan', now(), 777777, 1, 3)",
+        ],
+        "wallet 777777: holds , its transfers come to 3.0000",
+    ),
     "a gap in the versions": (
         [GAPLESS],
         [
@@ -139,7 +190,7 @@ MUTANTS = {
     "money that no account lost": (
         [ZERO, SHOWS, SUMS],
         ["UPDATE wallet_wallet SET balance = 99 WHERE customer_id = {placed.customer_id}"],
-        "all accounts: the shop owes 94.0000, the wallets hold 183.5000",
+        "all accounts: the shop owes 104.3500, the wallets hold 193.8500",
     ),
     "an open order at another price": (
         [ESCROW, PAID],
@@ -160,8 +211,9 @@ MUTANTS = {
         "order {expired.pk}: is completed, price 0.5000, settled by transfer ",
     ),
     "an order that is gone": (
-        [OWNED],
+        [OWNED, LOOSE],
         [
+            "DELETE FROM refunds_refund WHERE order_id = {completed.pk}",
             "DELETE FROM orders_sms WHERE order_id = {completed.pk}",
             "DELETE FROM orders_order WHERE id = {completed.pk}",
         ],
@@ -176,6 +228,154 @@ MUTANTS = {
         [WITHIN, AGREES],
         ["UPDATE refunds_refund SET amount = 0.5001 WHERE order_id = {expired.pk}"],
         "order {expired.pk}: price 0.5000, refunded 0.5001",
+    ),
+    "a decided refund that is gone": (
+        [LOOSE, GRANTED],
+        ["DELETE FROM refunds_refund WHERE order_id = {completed.pk} AND part = 1"],
+        "decided refund of 0.1000 belongs to no refund",
+    ),
+    "a decided refund of more than the price": (
+        [WITHIN, AGREES, ASKED, GRANTED],
+        ["UPDATE refunds_refund SET amount = 0.5001 WHERE order_id = {completed.pk} AND part = 1"],
+        "order {completed.pk}: price 0.5000, refunded 0.7001",
+    ),
+    "a forfeited wallet that holds money": (
+        [EMPTY],
+        [
+            "ALTER TABLE wallet_wallet DROP CONSTRAINT wallet_ends_empty",
+            "UPDATE wallet_wallet SET state = 'closed' WHERE customer_id = {placed.customer_id}",
+        ],
+        "wallet {placed.customer_id}: is closed and holds 9.5000",
+    ),
+    "a reversal of another transfer": (
+        [REVERSED, DECIDED],
+        ["UPDATE wallet_transfer SET reverses_id = {placed.purchase_id} WHERE kind = 'reversal'"],
+        "reverses transfer {placed.purchase_id}, 0.5000 from {placed.customer_id} to 2",
+    ),
+    "goodwill of another amount than was decided": (
+        [DECIDED],
+        ["UPDATE wallet_correction SET amount = 3 WHERE amount = 2"],
+        "goodwill of 3.0000 for customer {cancelled.customer_id}",
+    ),
+    "a correction that its requester confirmed": (
+        [DECIDED],
+        [
+            "ALTER TABLE wallet_correction DROP CONSTRAINT correction_decided_by_a_second_person",
+            "UPDATE wallet_correction SET decided_by_id = requested_by_id WHERE amount = 2",
+        ],
+        "goodwill of 2.0000 for customer {cancelled.customer_id}",
+    ),
+    "a termination of less than was forfeited": (
+        [DECIDED],
+        ["UPDATE wallet_termination SET wallet_amount = 9"],
+        "9.0000 from wallet {forfeited.customer_id}",
+    ),
+    "goodwill that nobody decided": (
+        [UNDECIDED],
+        ["DELETE FROM wallet_correction WHERE amount = 2 AND kind = 'goodwill'"],
+        "goodwill of 2.0000 belongs to no decision",
+    ),
+    "a reinstatement that nobody decided": (
+        [UNDECIDED],
+        ["DELETE FROM wallet_reinstatement"],
+        "reinstatement of 10.0000 belongs to no decision",
+    ),
+    "a termination that nobody decided": (
+        [UNDECIDED, GONE],
+        ["DELETE FROM wallet_reinstatement", "DELETE FROM wallet_termination"],
+        "forfeiture of 9.5000 belongs to no decision",
+    ),
+    "a termination of more orders than there were": (
+        [GONE, DECIDED],
+        ["UPDATE wallet_termination SET orders_amount = 500"],
+        "customer {forfeited.customer_id}: terminations name 1 orders of 500.0000, forfeited are 1"
+        " of 0.5000",
+    ),
+    "a wallet that was let in by nobody": (
+        [STANDING],
+        ["UPDATE wallet_termination SET reinstated = false"],
+        "wallet {forfeited.customer_id}: is active, termination ",
+    ),
+    "a wallet that nobody terminated": (
+        [STANDING],
+        [
+            "INSERT INTO wallet_customer (storefront_id, external_id, email, status, created_at)"
+            " SELECT min(id), 'empty', '', 'active', now() FROM wallet_storefront",
+            "INSERT INTO wallet_wallet (customer_id, state, balance, version)"
+            " SELECT id, 'forfeited', 0, 0 FROM wallet_customer WHERE external_id = 'empty'",
+        ],
+        "is forfeited without a termination",
+    ),
+    "a deposit without a payment": (
+        [PAYMENT],
+        [
+            "DELETE FROM wallet_deposit USING wallet_transfer AS line"
+            " WHERE line.id = transfer_id AND wallet_id = {placed.customer_id}",
+        ],
+        "deposit of 10.0000 to wallet {placed.customer_id}, payment",
+    ),
+    "a request that is granted and was not paid": (
+        [GRANTED],
+        ["UPDATE refunds_refundrequest SET state = 'approved' WHERE state = 'denied'"],
+        "0.3000 for order {ended.pk} is approved, refund , goodwill  of ",
+    ),
+    "a request that was denied and paid": (
+        [GRANTED, ASKED],
+        [
+            "UPDATE refunds_refundrequest SET state = 'denied'"
+            " WHERE state = 'approved' AND clause = 'ticket.wrong_service'"
+        ],
+        "0.1000 for order {completed.pk} is denied, refund ",
+    ),
+    "goodwill for a request of another amount": (
+        [GRANTED],
+        ["UPDATE refunds_refundrequest SET amount = 0.06 WHERE goodwill_id IS NOT NULL"],
+        "0.0600 for order {completed.pk} is approved, refund , goodwill ",
+    ),
+    "goodwill that another senior gave": (
+        [GRANTED],
+        [
+            "UPDATE refunds_refundrequest SET decided_by_id = (SELECT max(id) FROM auth_user"
+            " WHERE id NOT IN (requested_by_id, decided_by_id)) WHERE goodwill_id IS NOT NULL"
+        ],
+        "0.0500 for order {completed.pk} is approved, refund , goodwill ",
+    ),
+    "goodwill for a request that is gone": (
+        [UNDECIDED, GRANTED],
+        ["DELETE FROM wallet_correction WHERE amount = 0.05"],
+        "goodwill of 0.0500 belongs to no decision",
+    ),
+    "goodwill and refunds of more than the price": (
+        [GRANTED, ASKED, SUMS, GAPLESS, ZERO],
+        [
+            "UPDATE refunds_refundrequest SET amount = 0.3 WHERE goodwill_id IS NOT NULL",
+            "UPDATE wallet_correction SET amount = 0.3 WHERE amount = 0.05",
+            "UPDATE wallet_transfer SET amount = 0.3 WHERE amount = 0.05",
+        ],
+        "0.3000 for order {completed.pk} is approved, refund , goodwill ",
+    ),
+    "a refund under another clause than was granted": (
+        [ASKED],
+        [
+            "UPDATE refunds_refund SET clause = 'ticket.rental_issue'"
+            " WHERE order_id = {completed.pk} AND part = 1"
+        ],
+        "0.1000 for order {completed.pk} under ticket.rental_issue, request ",
+    ),
+    "a refund whose request is gone": (
+        [ASKED],
+        ["DELETE FROM refunds_refundrequest WHERE clause = 'ticket.wrong_service'"],
+        "0.1000 for order {completed.pk} under ticket.wrong_service, request ",
+    ),
+    "a refund that its requester approved": (
+        [ASKED],
+        [
+            "ALTER TABLE refunds_refundrequest DROP CONSTRAINT"
+            " request_decided_by_another_when_approved",
+            "UPDATE refunds_refundrequest SET requested_by_id = decided_by_id"
+            " WHERE clause = 'ticket.wrong_service'",
+        ],
+        "0.1000 for order {completed.pk} under ticket.wrong_service, request ",
     ),
     "a refund that is gone": (
         [HAS],
@@ -193,9 +393,7 @@ def test_there_is_a_mutant_for_each_check():
 def test_the_audit_names_what_breaks_a_truth(mutant, caplog):
     names, statements, difference = MUTANTS[mutant]
     orders = orders_of_every_state()
-    with connection.cursor() as cursor:
-        # A superuser who sets the triggers aside; nobody else can write these.
-        cursor.execute("SET LOCAL session_replication_role = replica")
+    with triggers_aside() as cursor:
         for statement in statements:
             cursor.execute(statement.format(**orders))
 
@@ -212,20 +410,59 @@ def test_the_audit_names_what_breaks_a_truth(mutant, caplog):
     assert any(difference in found for found in named["differences"]), named["differences"]
     assert f"FAILED ({named['count']})  {names[0]}" in text
     assert difference in text
-    assert text.endswith(f"{len(names)} of 11 checks failed\n")
+    assert text.endswith(f"{len(names)} of {len(CHECKS)} checks failed\n")
     assert [run.passed for run in AuditRun.objects.all()] == [False, False]
     alarms = [record for record in caplog.records if record.name == "smsactivator.auditing"]
     assert {record.levelname for record in alarms} == {"ERROR"}
     assert any(f"audit failed: {names[0]}:" in record.getMessage() for record in alarms)
 
 
-def test_many_differences_are_counted_and_the_first_are_named():
-    customers = [wallets.customer("1") for _ in range(30)]
-    with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL session_replication_role = replica")
-        cursor.execute("UPDATE wallet_wallet SET version = 7")
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_an_audit_from_a_checkpoint_sees_what_a_full_one_sees_of_what_is_new(mutant):
+    names, statements, _ = MUTANTS[mutant]
+    wallets.customer("1", shop="Before")
+    checkpoint = audit(CHECKS)
+    orders = orders_of_every_state()
+    with triggers_aside() as cursor:
+        for statement in statements:
+            cursor.execute(statement.format(**orders))
 
     run = audit(CHECKS)
+
+    assert (checkpoint.passed, run.after_id) == (True, checkpoint.through_id)
+    assert run.after_id > 0
+    assert {check["name"] for check in run.checks if check["count"]} == set(names)
+
+
+def test_what_people_granted_since_the_last_audit_is_found_wrong_from_the_checkpoint_on():
+    orders_of_every_state()
+    assert audit(CHECKS, full=True).passed
+    agent, senior = wallets.person("Support agent"), wallets.person("Senior agent")
+    new = world.delivered("1")
+    world.refunded(agent, senior, new, "0.1")
+    kind = world.requested(agent, new, "0.2", clause=Clause.ORDERED_WRONG)
+    decisions.approve(senior, kind.pk, reason="Kind")
+    with triggers_aside() as cursor:
+        cursor.execute("UPDATE refunds_refundrequest SET amount = amount + 0.01")
+
+    run = audit(CHECKS)
+
+    assert run.after_id > 0
+    found = {check["name"]: check["differences"] for check in run.checks if check["count"]}
+    assert set(found) == {GRANTED, ASKED}
+    # What was decided up to an hour before the checkpoint is looked at again.
+    [granted] = [one for one in found[GRANTED] if f"order {new.pk} " in one]
+    assert f"0.2100 for order {new.pk} is approved" in granted
+    assert len(found[ASKED]) == 1
+    assert f"0.1000 for order {new.pk} under ticket.service_rejected" in found[ASKED][0]
+
+
+def test_many_differences_are_counted_and_the_first_are_named():
+    customers = [wallets.customer("1") for _ in range(30)]
+    with triggers_aside() as cursor:
+        cursor.execute("UPDATE wallet_wallet SET version = 7")
+
+    run = audit(CHECKS, full=True)
 
     assert run.checks[0]["count"] == len(customers)
     assert len(run.checks[0]["differences"]) == 20
@@ -245,7 +482,9 @@ def test_the_task_keeps_its_run_in_a_transaction_of_its_own():
 @pytest.mark.django_db(transaction=True)
 def test_all_checks_see_the_same_moment_while_money_moves():
     owner = wallets.customer("1")
-    balance = Check("balance", "SELECT 1, 1 WHERE false", "SELECT sum(balance) FROM wallet_wallet")
+    balance = Check(
+        "balance", "SELECT 1, 1 WHERE false", figures="SELECT sum(balance) FROM wallet_wallet"
+    )
 
     def checks():
         yield balance
@@ -258,15 +497,15 @@ def test_all_checks_see_the_same_moment_while_money_moves():
     assert wallets.figures(owner)[0] == 6
 
 
+def another_session() -> psycopg.Connection[Any]:
+    names = {"dbname", "user", "password", "host", "port"}
+    given = connection.get_connection_params().items()
+    return psycopg.connect(**{name: value for name, value in given if name in names})
+
+
 @pytest.mark.django_db(transaction=True)
 def test_one_audit_at_a_time():
-    with psycopg.connect(
-        **{
-            name: value
-            for name, value in connection.get_connection_params().items()
-            if name in {"dbname", "user", "password", "host", "port"}
-        }
-    ) as another:
+    with another_session() as another:
         another.execute("SELECT pg_advisory_lock(%s)", [AUDIT_LOCK])
         assert audit_task() is None
         assert not AuditRun.objects.exists()
@@ -274,3 +513,29 @@ def test_one_audit_at_a_time():
 
     assert audit_task() is True
     assert AuditRun.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_full_audit_waits_for_the_end_of_another_one(monkeypatch):
+    with another_session() as another:
+        another.execute("SELECT pg_advisory_lock(%s)", [AUDIT_LOCK])
+        monkeypatch.setattr(
+            "smsactivator.tasks.time.sleep",
+            lambda _seconds: another.execute("SELECT pg_advisory_unlock(%s)", [AUDIT_LOCK]),
+        )
+
+        assert audit_task(full=True) is True
+
+    assert AuditRun.objects.get().full
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_full_audit_that_cannot_begin_says_so(monkeypatch, caplog):
+    monkeypatch.setattr("smsactivator.tasks.PATIENCE", 0.01)
+    with another_session() as another:
+        another.execute("SELECT pg_advisory_lock(%s)", [AUDIT_LOCK])
+        with caplog.at_level(logging.WARNING):
+            assert audit_task(full=True) is None
+
+    assert "the full audit did not begin" in caplog.text
+    assert not AuditRun.objects.exists()

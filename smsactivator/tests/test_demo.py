@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 from decimal import Decimal
+from email import message_from_bytes
 from io import StringIO
 
 import httpx
@@ -12,7 +14,11 @@ from django.contrib.auth import authenticate
 from django.core.management import CommandError, call_command
 
 from orders.models import Offer, Upstream
+from smsactivator import complaints
 from smsactivator.management.commands import demo_traffic, seed_demo
+from smsactivator.tests import world
+from support import attachments, macros
+from support.models import Macro, Message, Ticket
 from wallet import keys
 from wallet.models import ApiKey, Storefront
 
@@ -50,7 +56,17 @@ def test_seeding_again_changes_nothing_but_the_upstreams_address(tmp_path):
     assert Offer.objects.count() == Offer.history.count() == len(seed_demo.OFFERS)
     assert (tmp_path / "storefront.key").read_text() == key
     assert ApiKey.objects.count() == 1
+    assert Macro.objects.count() == Macro.history.count() == len(seed_demo.MACROS)
     assert authenticate(username="agent", password=seed_demo.PASSWORD).password == password
+
+
+@pytest.mark.django_db
+def test_the_demos_canned_replies_are_kept_by_a_senior_agent(tmp_path):
+    seed(tmp_path)
+    for title, body in seed_demo.MACROS:
+        macros.refuse_unknown(body)
+        kept = Macro.objects.get(title=title, body=body, active=True)
+        assert kept.history.get().history_actor == "senior"
 
 
 @pytest.mark.django_db
@@ -104,6 +120,9 @@ class Shop:
         self.requests.append((request.method, path))
         if self.failing:
             return httpx.Response(500, text="Your code is 123456")
+        if path.endswith("/tickets") and request.method == "POST":
+            self.received(request)
+            return httpx.Response(201, json={"ticket": 1})
         body = json.loads(request.content or "{}")
         if path == "/offers":
             offer = {"id": 1, "kind": "activation", "price": "2.00"}
@@ -184,3 +203,275 @@ def test_a_shop_that_cannot_be_reached_is_tried_again(lines):
         traffic = demo_traffic.Traffic(client, lines.append)
         assert traffic.step(rate=1.0) == 1.0
     assert lines == ["the shop cannot be reached: ConnectError"]
+
+
+# --- what the demo's customers write to support ---
+
+
+class Support:
+    """The far side of the storefront API of tickets, as its customers see it."""
+
+    def __init__(self) -> None:
+        self.tickets: dict[int, dict] = {}
+        self.written: list[dict] = []
+
+    def __call__(self, method, path, headers=None, json=None, data=None, files=()):
+        _, _, number, *_ = path.split("/")
+        if method == "GET" and path.endswith("/tickets"):
+            return {"items": [one for one in self.tickets.values() if one["customer"] == number]}
+        if method == "GET":
+            return self.tickets[int(number)]
+        said = json or data
+        assert headers["Idempotency-Key"]
+        ticket = self.open(number, said["subject"]) if path.endswith("/tickets") else int(number)
+        self.say(ticket, "customer")
+        self.tickets[ticket]["state"] = "open"
+        names = [name for _field, (name, _content, _type) in files]
+        self.written.append({**said, "ticket": ticket, "files": names})
+        return {"ticket": ticket}
+
+    def open(self, customer, subject):
+        pk = len(self.tickets) + 1
+        self.tickets[pk] = {
+            "id": pk,
+            "customer": customer,
+            "subject": subject,
+            "state": "new",
+            "messages": [],
+            "refunds": [],
+        }
+        return pk
+
+    def say(self, ticket, by):
+        messages = self.tickets[ticket]["messages"]
+        messages.append({"id": len(messages) + 1, "by": by})
+
+    def decide(self, ticket, state, *, final=False):
+        self.say(ticket, "support")
+        self.tickets[ticket]["state"] = "resolved"
+        self.tickets[ticket]["refunds"] = [{"state": state, "final": final}]
+
+
+class Luck(random.Random):
+    """Draws ``drawn`` wherever it would draw between 0 and 1."""
+
+    drawn = 0.5
+
+    def random(self):
+        return self.drawn
+
+
+@pytest.fixture
+def support():
+    return Support()
+
+
+@pytest.fixture
+def customers(support):
+    people = [f"demo-{number:03}" for number in (1, 2, 4, 5, 7, 8)]
+    found = complaints.Complaints(support, None, lambda customer: True, people)
+    found.random = Luck(7)
+    found.next_find = 0.0
+    while found.unread:
+        found.step(found.next_find)
+    return found
+
+
+def delivered(number, customer, kind="activation"):
+    state = "active" if kind == "rental" else "sms_received"
+    return {"id": number, "customer": customer, "kind": kind, "state": state}
+
+
+def complain(customers, orders=200, now=0.0):
+    """Let the customers look at so many orders, each half a minute after the one before."""
+    for number in range(orders):
+        kind = "rental" if number % 5 == 0 else "activation"
+        customer = f"demo-{1000 + number}"
+        customers.consider(delivered(number, customer, kind), now + 30 * number)
+
+
+def only_case(customers):
+    customers.consider(delivered(1, "demo-001"), 0.0)
+    [case] = customers.cases
+    return case
+
+
+def look(customers, case):
+    """Let the customer read what there is, and make up their mind about it."""
+    customers.step(case.next_look)
+    customers.step(case.next_look)
+
+
+def test_a_few_tickets_of_each_kind_wait_and_no_more(customers, support):
+    complain(customers)
+    subjects = [ticket["subject"] for ticket in support.tickets.values()]
+    assert {subject: subjects.count(subject) for subject in subjects} == {
+        kind.subject: complaints.EACH for kind in complaints.KINDS
+    }
+
+
+def test_each_kind_has_a_ticket_before_any_has_two(customers, support):
+    for number in range(6):
+        kind = "activation" if number else "rental"
+        customers.consider(delivered(number, f"demo-{1000 + number}", kind), 30.0 * number)
+    assert len({ticket["subject"] for ticket in support.tickets.values()}) == 6
+
+
+def test_nobody_writes_twice_of_an_order(customers, support):
+    case = only_case(customers)
+    support.decide(case.ticket, "denied", final=True)
+    look(customers, case)
+    customers.consider(delivered(1, "demo-001"), 10_000.0)
+    assert len(support.tickets) == 1
+
+
+def test_customers_write_at_a_calm_pace(customers, support):
+    for number in range(10):
+        customers.consider(delivered(number, f"demo-{number}"), number / 10)
+    assert len(support.tickets) == 1
+
+
+def test_an_order_without_an_sms_is_no_reason_to_write(customers, support):
+    for number, state in enumerate(("placed", "awaiting_sms", "expired", "cancelled")):
+        order = delivered(number, "demo-001") | {"state": state}
+        customers.consider(order, 60.0 * number)
+    assert support.tickets == {}
+
+
+def test_a_resolved_ticket_makes_room_for_another(customers, support):
+    complain(customers)
+    case = customers.cases[0]
+    support.decide(case.ticket, "denied", final=True)
+    # when it is read
+    look(customers, case)
+    complain(customers, now=10_000.0)
+    # then there is one more, of the same kind
+    assert case not in customers.cases
+    assert len(support.tickets) == 6 * complaints.EACH + 1
+    assert support.tickets[len(support.tickets)]["subject"] == case.kind.subject
+
+
+@pytest.mark.parametrize(
+    ("luck", "said", "files"),
+    [
+        (0.1, complaints.OBJECTIONS, ["screenshot.png"]),
+        (0.7, complaints.GRATITUDE, []),
+    ],
+)
+def test_a_denial_is_answered_by_a_dispute_or_thanks(customers, support, luck, said, files):
+    # given
+    case = only_case(customers)
+    support.decide(case.ticket, "denied")
+    # when
+    customers.random.drawn = luck
+    look(customers, case)
+    # then
+    assert support.written[-1]["body"] in said
+    assert support.written[-1]["files"] == files
+    # and once: our next words are read anew
+    count = len(support.written)
+    look(customers, case)
+    assert len(support.written) == count
+
+
+def test_most_say_nothing_to_a_refund(customers, support):
+    case = only_case(customers)
+    support.decide(case.ticket, "credited", final=True)
+    look(customers, case)
+    assert len(support.written) == 1
+    assert customers.cases == []
+
+
+def test_a_question_of_ours_is_answered(customers, support):
+    case = only_case(customers)
+    support.say(case.ticket, "support")
+    support.tickets[case.ticket]["state"] = "waiting"
+    look(customers, case)
+    assert support.written[-1]["body"] in complaints.ANSWERS
+
+
+def test_who_waits_asks_again_once(customers, support):
+    case = only_case(customers)
+    customers.random.drawn = 0.0
+    # not before a minute has passed
+    look(customers, case)
+    assert len(support.written) == 1
+    for _look in range(6):
+        look(customers, case)
+    assert [one["body"] in complaints.NEWS for one in support.written] == [False, True]
+
+
+def test_tickets_of_an_earlier_run_are_gone_on_with(support):
+    # given
+    for kind in complaints.KINDS:
+        support.open("demo-001", kind.subject)
+    support.open("demo-001", "Not one of the demo's")
+    closed = support.open("demo-001", complaints.KINDS[0].subject)
+    support.tickets[closed]["state"] = "closed"
+    # when
+    found = complaints.Complaints(support, None, lambda customer: True, ["demo-001"])
+    found.step(found.next_find)
+    # then
+    assert [case.ticket for case in found.cases] == [1, 2, 3, 4, 5, 6]
+
+
+def test_every_third_customer_writes_by_mail(support):
+    mails = []
+
+    def mail(customer, **said):
+        mails.append((customer, said["subject"], said["ticket"]))
+        return 100
+
+    found = complaints.Complaints(support, mail, lambda customer: True, [])
+    for number in range(6):
+        found.consider(delivered(number, f"demo-{number:03}"), 60.0 * number)
+    assert [(customer, ticket) for customer, _subject, ticket in mails] == [
+        ("demo-000", None),
+        ("demo-003", None),
+    ]
+    assert len(support.tickets) == 4
+
+
+def test_the_evidence_is_a_png_and_each_another():
+    luck = random.Random(1)
+    first, second = complaints.screenshot(luck), complaints.screenshot(luck)
+    assert attachments.sniff(first) == "image/png"
+    assert first != second
+    assert len(first) < 10_000
+
+
+def test_files_are_sent_as_parts_of_their_own(shop, traffic):
+    # given a storefront that reads what is sent
+    sent = []
+    shop.received = sent.append
+    # when
+    traffic.complaints.unread.clear()
+    traffic.complaints.random = Luck(7)
+    traffic.complaints.consider(delivered(5, "demo-001"), 0.0)
+    # then
+    [request] = sent
+    body = message_from_bytes(
+        f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode() + request.content
+    )
+    parts = [part.get_param("name", header="content-disposition") for part in body.get_payload()]
+    assert sorted(parts) == ["body", "files", "orders", "subject"]
+
+
+@pytest.mark.django_db
+def test_a_mail_becomes_a_ticket_that_is_answered_by_mail(lines):
+    # given
+    customer = world.customer()
+    storefront = customer.storefront
+    Storefront.objects.filter(pk=storefront.pk).update(name=seed_demo.STOREFRONT)
+    mailbox = demo_traffic.Mailbox(lines.append)
+    mail = {"body": "Where is it?", "orders": (), "files": [b"\x89PNG"]}
+    # when
+    ticket = mailbox(customer.external_id, subject="Hello", key="1", ticket=None, **mail)
+    again = mailbox(customer.external_id, subject="", key="2", ticket=ticket, **mail)
+    lost = mailbox("demo-nobody", subject="Hello", key="3", ticket=None, **mail)
+    # then
+    assert Ticket.objects.get(pk=ticket).channel == Ticket.Channel.EMAIL
+    assert again == ticket
+    assert Message.objects.filter(ticket=ticket).count() == 2
+    assert lost is None
+    assert lines == ["a mail of demo-nobody is lost: DoesNotExist"]

@@ -29,6 +29,7 @@ from refunds.tests import world
 from refunds.tests.conftest import KEY
 from smsactivator.celery import app
 from wallet import keys, ledger
+from wallet.tests.attack import APPLICATION, as_owner
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -50,7 +51,8 @@ def database_url() -> str:
     user = quote(named["USER"]) + (f":{quote(named['PASSWORD'])}" if named["PASSWORD"] else "")
     host = quote(named["HOST"], safe="")
     port = f":{named['PORT']}" if named["PORT"] else ""
-    return f"postgresql://{user}@{host}{port}/{named['NAME']}"
+    role = quote(f"-c role={APPLICATION}")
+    return f"postgresql://{user}@{host}{port}/{named['NAME']}?options={role}"
 
 
 @contextlib.contextmanager
@@ -199,7 +201,7 @@ def test_an_order_whose_task_was_never_queued_is_allocated_by_the_beat(sim, upst
 
 def waits_for_a_lock() -> bool:
     """Whether another session of this database waits for a row."""
-    with connection.cursor() as cursor:
+    with as_owner(), connection.cursor() as cursor:
         # Within one transaction the view would show its first answer again and again.
         cursor.execute("SELECT pg_stat_clear_snapshot()")
         cursor.execute(
@@ -208,4 +210,5 @@ def waits_for_a_lock() -> bool:
             WHERE datname = current_database() AND wait_event_type = 'Lock'
             """
         )
-        return bool(cursor.fetchone()[0])
+        [waiting] = cursor.fetchone()
+    return bool(waiting)

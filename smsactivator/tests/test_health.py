@@ -20,6 +20,9 @@ from orders.models import Order
 from refunds import automatic
 from refunds.models import Sweep
 from refunds.tests import world
+from support.delivery import deliver
+from support.tests import threads
+from wallet.tests.attack import as_owner
 from wallet.tests.together import at_once
 
 pytestmark = pytest.mark.django_db
@@ -62,6 +65,7 @@ def report(
     sweep: float | None = 0.0,
     overdue: float | None = None,
     unlooked: float | None = None,
+    delivery: float | None = None,
 ) -> tuple[int, dict[str, object]]:
     return (
         503 if problems else 200,
@@ -71,6 +75,7 @@ def report(
             "last_sweep_age": sweep,
             "oldest_overdue_age": overdue,
             "oldest_unlooked_age": unlooked,
+            "oldest_delivery_age": delivery,
         },
     )
 
@@ -169,6 +174,27 @@ def test_an_order_that_nobody_looks_at_is_bad(clock):
     )
 
 
+@pytest.mark.parametrize("way", ["email", "api"])
+def test_a_reply_that_nobody_delivers_is_bad_until_it_was_tried(clock, closed_port, settings, way):
+    outbound = threads.delivery(way)
+    clock.shift(STALE)
+    swept()
+    assert health() == report(delivery=60.0)
+
+    clock.shift(SECOND)
+    swept()
+
+    assert health() == report(
+        "A delivery to a customer has waited 61 s: are the Celery workers of the queues money and "
+        "mail running?",
+        delivery=61.0,
+    )
+    settings.EMAIL_BACKEND = "support.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", closed_port
+    deliver(outbound.pk)
+    assert health() == report()
+
+
 def test_an_order_whose_time_is_not_over_is_healthy(clock):
     world.allocated()
     clock.shift(configured.ORDER_SLA)
@@ -231,7 +257,7 @@ def test_a_connection_that_is_cut_is_bad_until_the_next_one():
         [backend] = cursor.fetchone()
 
     def cut() -> None:
-        with connection.cursor() as cursor:
+        with as_owner(), connection.cursor() as cursor:
             cursor.execute("SELECT pg_terminate_backend(%s, 10000)", [backend])
 
     at_once(cut)

@@ -7,14 +7,16 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import count
 from typing import Any
+from uuid import uuid4
 
 from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.utils import timezone
 
 from orders.models import Offer, Order, Sms, Upstream
-from refunds.models import Refund
-from refunds.policy import VERSION, Clause
+from refunds import decisions, policy
+from refunds.models import Refund, RefundRequest
+from refunds.policy import Clause
 from smsactivator.common import history
 from smsactivator.common.history import Actor
 from wallet import customers, deposits, ledger
@@ -162,12 +164,12 @@ def refund(order: Order, clause: Clause = Clause.NO_SMS_IN_TIME) -> Refund:
             order.price,
             f"refund:auto:{order.pk}",
         )
-        _saved(order, ["state", "ended_at", "settlement", "broken_at"], clause.label)
+        _saved(order, ["state", "ended_at", "settlement", "broken_at"], policy.title(clause))
         return Refund.objects.create(
             order=order,
             transfer_id=order.settlement_id,
             clause=clause,
-            policy_version=VERSION,
+            policy_version=policy.in_force(order.placed_at).name,
             facts={"deadline": order.deadline and order.deadline.isoformat(), "sms": False},
             amount=order.price,
             created_at=now,
@@ -190,3 +192,15 @@ def figures(**named: Any) -> list[dict[str, Any]]:
             "figures": named,
         }
     ]
+
+
+def requested(order: Order, by: User | None = None, **terms: Any) -> RefundRequest:
+    """A refund of a delivered order that an agent asks for: by default half a dollar."""
+    asked: dict[str, Any] = {
+        "amount": Decimal("0.5"),
+        "clause": Clause.SERVICE_REJECTED,
+        "reason": "Region block",
+        "key": uuid4(),
+    }
+    by = by or person("Support agent", name=f"agent-{next(_numbers)}")
+    return decisions.request(by, order.pk, **asked | terms)

@@ -1,4 +1,6 @@
-"""A storefront's traffic for the demo: customers who deposit, order, wait and sometimes cancel."""
+"""A storefront's traffic for the demo: customers who deposit, order, wait, sometimes cancel, and
+write to support.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable, Collection
 from decimal import Decimal
 from pathlib import Path
 from types import FrameType
@@ -17,6 +20,16 @@ from typing import Any
 
 import httpx
 from django.core.management.base import BaseCommand, CommandParser
+from django.db import DatabaseError, connection
+
+from smsactivator.common.errors import Refused
+from smsactivator.common.history import Actor
+from smsactivator.complaints import Complaints
+from smsactivator.management.commands.seed_demo import STOREFRONT
+from support import inbound
+from support.attachments import Upload
+from support.models import Ticket
+from wallet.models import Customer
 
 CUSTOMERS = 30
 DEPOSIT = Decimal("25.00")  # USD, made when a wallet has less than LOW
@@ -27,7 +40,7 @@ REPORT_SECONDS = 60
 
 
 class Command(BaseCommand):
-    """Drive the storefront API until stopped, as a storefront would.
+    """Drive the storefront API until stopped, as a storefront would, and a mailbox beside it.
 
     Whatever the shop answers, it goes on; what is not a success is logged by path and status alone,
     since bodies may hold an SMS.
@@ -55,7 +68,7 @@ class Command(BaseCommand):
             timeout=15,
             trust_env=False,  # the copy is on this machine: no proxy leads there
         ) as client:
-            traffic = Traffic(client, self.stdout.write)
+            traffic = Traffic(client, self.stdout.write, Mailbox(self.stdout.write))
             while not stop.is_set():
                 stop.wait(traffic.step(rate))
 
@@ -63,7 +76,9 @@ class Command(BaseCommand):
 class Traffic:
     """What the customers of one storefront do; ``step`` does what is due next."""
 
-    def __init__(self, client: httpx.Client, log: Any) -> None:
+    def __init__(
+        self, client: httpx.Client, log: Any, mail: Callable[..., int | None] | None = None
+    ) -> None:
         self.client = client
         self.log = log
         self.random = random.SystemRandom()
@@ -76,6 +91,7 @@ class Traffic:
         self.sequence = itertools.count()
         self.answers: Counter[int] = Counter()
         self.next_order = self.next_report = 0.0
+        self.complaints = Complaints(self._call, mail, self._is_known, self.customers)
 
     def step(self, rate: float) -> float:
         """Do all that is due; returns how many seconds to wait before the next step."""
@@ -83,18 +99,21 @@ class Traffic:
         try:
             while self.later and self.later[0][0] <= now:
                 _when, _sequence, method, path = heapq.heappop(self.later)
-                self._call(method, path)
+                answer = self._call(method, path)
+                if answer is not None and method == "GET" and path.startswith("/orders/"):
+                    self.complaints.consider(answer, now)
             if self.next_order <= now:
                 # People do not come by the clock, but this many of them.
                 self.next_order = now + self.random.expovariate(rate)
                 self._shop()
+            next_complaint = self.complaints.step(now)
         except httpx.TransportError as error:
             self.log(f"the shop cannot be reached: {type(error).__name__}")
             return 1.0
         if self.next_report <= now:
             self.log(f"answers so far: {dict(sorted(self.answers.items()))}")
             self.next_report = now + REPORT_SECONDS
-        due = min([self.next_order, *(moment[0] for moment in self.later[:1])])
+        due = min([self.next_order, next_complaint, *(moment[0] for moment in self.later[:1])])
         return max(0.0, due - time.monotonic())
 
     def _shop(self) -> None:
@@ -105,7 +124,8 @@ class Traffic:
                 return
         customer = self.random.choice(self.customers)
         # Rentals last for hours: few of them, so that they do not pile up.
-        weights = [0.1 if offer["kind"] == "rental" else 1.0 for offer in self.offers]
+        rentals = 1.0 if self.complaints.lacks_rental() else 0.1
+        weights = [rentals if offer["kind"] == "rental" else 1.0 for offer in self.offers]
         [offer] = self.random.choices(self.offers, weights)
         price = Decimal(offer["price"])
         if not self._is_known(customer) or not self._can_pay(customer, price):
@@ -123,7 +143,8 @@ class Traffic:
         path = f"/orders/{order['id']}"
         for seconds in READS_AFTER:
             self._do_later(seconds, "GET", path)
-        if self.random.random() < CANCELLED:
+        # Whoever rents keeps the number: some will complain about it.
+        if order.get("kind") != "rental" and self.random.random() < CANCELLED:
             self._do_later(self.random.uniform(3, 12), "POST", f"{path}/cancel")
         if self.random.random() < 0.1:
             self._do_later(2, "GET", f"/customers/{customer}/statement?page=1")
@@ -162,3 +183,41 @@ class Traffic:
             self.log(f"{method} {path} -> {response.status_code}")
             return None
         return dict(response.json())
+
+
+class Mailbox:
+    """Stands in for what will read the support mailbox: it hands mails to the verb as they are."""
+
+    def __init__(self, log: Callable[[str], Any]) -> None:
+        self.log = log
+
+    def __call__(
+        self,
+        customer: str,
+        *,
+        subject: str,
+        body: str,
+        key: str,
+        orders: Collection[int],
+        files: Collection[bytes],
+        ticket: int | None,
+    ) -> int | None:
+        """The number of the ticket that the mail is on, or None (and a log line)."""
+        try:
+            message = inbound.receive(
+                Customer.objects.get(storefront__name=STOREFRONT, external_id=customer),
+                subject=subject,
+                body=body,
+                order_ids=orders,
+                files=[Upload("screenshot.png", file) for file in files],
+                ticket_id=ticket,
+                key=key,
+                via=Actor.automatic("demo mailbox"),
+                channel=Ticket.Channel.EMAIL,
+            )
+        except (Refused, DatabaseError, Customer.DoesNotExist) as error:
+            self.log(f"a mail of {customer} is lost: {type(error).__name__}")
+            if isinstance(error, DatabaseError):
+                connection.close()  # the next mail has a new one
+            return None
+        return message.ticket_id

@@ -1,4 +1,6 @@
-"""What a demo copy needs to be looked at: people, a storefront, an upstream and offers."""
+"""What a demo copy needs to be looked at: people, a storefront, an upstream, offers and canned
+replies.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +18,8 @@ from django.db import transaction
 from orders.models import Offer, Upstream
 from smsactivator.common import history
 from smsactivator.common.history import Actor
+from support import macros
+from support.models import Macro
 from wallet import keys
 from wallet.models import ApiKey, Storefront
 
@@ -27,8 +31,10 @@ PASSWORD = "demo-password-2026"  # noqa: S105 - printed for everyone who runs th
 # The login, and the group that makes the role; None is the superuser.
 PEOPLE = {
     "agent": "Support agent",
+    "agent2": "Support agent",
     "senior": "Senior agent",
     "finance": "Finance",
+    "auditor": "Auditor",
     "admin": None,
 }
 # Service and country codes as the upstream's protocol has them; rental hours or None; price, USD.
@@ -46,6 +52,43 @@ OFFERS: list[tuple[str, str, str, int | None, str]] = [
     ("tg", "6", "Telegram, Indonesia, 4 hours", 4, "1.50"),
     ("wa", "187", "WhatsApp, USA, 24 hours", 24, "2.25"),
 ]
+# Title and text; the gaps are filled from the case (support/macros.py).
+MACROS: list[tuple[str, str]] = [
+    (
+        "Which message did the service show?",
+        (
+            "Hello,\n\nthank you for writing. So that we can decide about order {{order}}, please "
+            "send us a screenshot of the message that the service showed after you had typed "
+            "the code in."
+        ),
+    ),
+    (
+        "Refund granted",
+        "Hello,\n\nwe are sorry that order {{order}} ({{service}}, {{country}}) did not serve you.",
+    ),
+    (
+        "A code has to be used in time",
+        (
+            "Hello,\n\nthe SMS for order {{order}} arrived, and the upstream was paid for it. A "
+            "code has to be used while the service accepts it, so there is nothing that we can "
+            "give back."
+        ),
+    ),
+    (
+        "An account was banned later",
+        (
+            "Hello,\n\nthe code of order {{order}} did its work. What a service does with an "
+            "account later is out of our hands, and the number cannot be used again."
+        ),
+    ),
+    (
+        "We are asking the upstream",
+        (
+            "Hello,\n\nwe are asking the upstream about order {{order}} of {{placed}}, and write "
+            "again within one business day. Your wallet holds {{balance}}."
+        ),
+    ),
+]
 ACTOR = Actor.automatic("demo data")
 REASON = "Demo data"
 
@@ -57,7 +100,7 @@ class Command(BaseCommand):
     in production.
     """
 
-    help = "Create the demo's people, storefront, upstream and offers (development only)."
+    help = "Create the demo's people, storefront, upstream, offers and texts (development only)."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--data-dir", type=Path, required=True, help="Keeps the key's text.")
@@ -71,6 +114,7 @@ class Command(BaseCommand):
                 _person(username, group)
             _offers(_upstream(upstream_url))
             _storefront_key(data_dir / KEY_FILE)
+            _macros()
         for username, group in PEOPLE.items():
             self.stdout.write(f"    {username:<10}  {PASSWORD}  {group or 'everything'}")
 
@@ -118,6 +162,15 @@ def _offers(upstream: Upstream) -> None:
     ]
     missing = [o for o in offers if (o.service, o.country, o.kind, o.rental_hours) not in known]
     history.create(missing, actor=ACTOR, reason=REASON)
+
+
+def _macros() -> None:
+    """The canned replies that lack. A senior agent keeps them."""
+    person = get_user_model().objects.get(username="senior")
+    known = set(Macro.objects.values_list("title", flat=True))
+    for title, body in MACROS:
+        if title not in known:
+            macros.save(person, None, title=title, body=body, active=True, reason=REASON)
 
 
 def _storefront_key(path: Path) -> None:

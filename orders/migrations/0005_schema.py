@@ -1,0 +1,17 @@
+from pathlib import Path
+
+from django.db import migrations
+
+SQL = Path(__file__).resolve().parent.parent / "sql"
+
+
+class Migration(migrations.Migration):
+    """The rules of orders/sql/schema.sql."""
+
+    dependencies = [("orders", "0004_forfeited_rules")]
+
+    operations = [
+        migrations.RunSQL(
+            (SQL / "schema.sql").read_text(), (SQL / "schema_reverse.sql").read_text()
+        ),
+    ]

@@ -1,0 +1,3 @@
+DROP TRIGGER sms_reading_names_its_orders_sms ON orders_smsreading;
+DROP FUNCTION sms_reading_names_its_orders_sms();
+DROP TRIGGER sms_reading_is_append_only ON orders_smsreading;

@@ -1,0 +1,307 @@
+"""The end of a customer's account, and the way back.
+
+Policy, not granted: "AUP violations resulting in account termination — wallet balance is forfeited
+per /aup." One person requests it, which freezes the wallet, so nothing new is ordered while it is
+looked at; a second person confirms it. Then the balance and the prices of open orders go to
+forfeitures, in one transaction, and the numbers are given back to their upstreams.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from orders.locking import lock as lock_orders
+from orders.models import OPEN, Order, UpstreamSide
+from smsactivator.common import history
+from smsactivator.common.errors import Refused
+from smsactivator.common.history import Actor
+from wallet import claims, ledger, standing
+from wallet.deciding import DECIDED, decide, given, lock_requested, same_request, take_back
+from wallet.limits import lock, require
+from wallet.models import (
+    Account,
+    Claim,
+    Decision,
+    Reinstatement,
+    Termination,
+    Transfer,
+    Wallet,
+)
+
+
+class TerminationPending(Refused):
+    """The customer's termination was requested before, or is done."""
+
+    code = "termination_pending"
+
+
+class NotTerminated(Refused):
+    """There is nothing to reinstate the customer from."""
+
+    code = "not_terminated"
+
+
+def request(
+    person: Any, customer_id: int, *, reason: str, key: UUID, claim_id: int | None = None
+) -> Termination:
+    """Ask for a customer's termination, and freeze the wallet until it is decided.
+
+    With ``claim_id`` it is the decision of that open chargeback claim. Once per ``key``. Locks the
+    person, the claim, the wallet. Raises PermissionDenied, ReasonMissing, WalletMissing,
+    TerminationPending, StandingRefused for a closed wallet, RequestConflict, and for a claim
+    ClaimUnknown and AlreadyDecided.
+    """
+    require(person, "wallet.request_termination")
+    if claim_id is not None:
+        require(person, "wallet.decide_claim")
+    reason = given(reason)
+    with transaction.atomic():
+        lock(person)
+        content: dict[str, Any] = {
+            "customer_id": customer_id,
+            "claim_id": claim_id,
+            "reason": reason,
+            "requested_by_id": person.pk,
+        }
+        if made := same_request(Termination, key, **content):
+            return made
+        claim = claims.lock_open(claim_id) if claim_id is not None else None
+        if claim is not None and claim.deposit.transfer.credit_account != customer_id:
+            raise claims.ClaimConflict(f"{claim} is against a deposit of another customer.")
+        wallet = standing.lock_wallet(customer_id)
+        _refuse_second(customer_id)
+        if wallet.state == Wallet.State.CLOSED:
+            raise standing.refused(wallet)
+        actor = Actor.person(person)
+        froze = standing.hold_frozen(wallet, actor, f"Frozen: termination requested: {reason}")
+        if claim is not None:
+            claim.uphold()
+            claims.settle(claim, person, reason)
+        termination = Termination(
+            request_key=key, requested_at=timezone.now(), froze=froze, **content
+        )
+        history.create([termination], actor=actor, reason=f"Requested: {reason}")
+        return termination
+
+
+def confirm(person: Any, termination_id: int, *, reason: str = "") -> Termination:
+    """Agree, as a second person: the wallet is forfeited and open orders end as forfeited.
+
+    The numbers that open orders hold are given back to their upstreams by the next sweep of
+    releases. Locks the person, the termination, the customer's open orders, the wallet. Raises
+    PermissionDenied, DecisionUnknown, AlreadyDecided, OwnRequest.
+    """
+    require(person, "wallet.confirm_termination")
+    with transaction.atomic():
+        lock(person)
+        termination = lock_requested(Termination, termination_id)
+        decide(termination, person, reason)
+        # Frozen since the request, so no order is placed meanwhile; those that end are left out.
+        open_now = Order.objects.filter(customer=termination.customer_id, state__in=OPEN)
+        orders = [
+            order
+            for order in lock_orders(list(open_now.values_list("pk", flat=True)))
+            if order.state in OPEN
+        ]
+        wallet = standing.lock_wallet(termination.customer_id)
+        actor = Actor.person(person)
+        termination.wallet_amount = wallet.balance
+        termination.orders_amount = sum((order.price for order in orders), Decimal(0))
+        termination.orders_ended = len(orders)
+        termination.transfer_id = _forfeit(wallet, orders, termination, actor)
+        termination.confirm()
+        history.save(
+            [termination],
+            [*DECIDED, "wallet_amount", "orders_amount", "orders_ended", "transfer"],
+            actor=actor,
+            reason=f"Confirmed: {reason.strip()}" if reason.strip() else "Confirmed",
+        )
+        return termination
+
+
+def reject(person: Any, termination_id: int, *, reason: str) -> Termination:
+    """Do not agree, as a second person: the wallet is let go, and its claim is open again.
+
+    Raises PermissionDenied, ReasonMissing, DecisionUnknown, AlreadyDecided, OwnRequest.
+    """
+    require(person, "wallet.confirm_termination")
+    with transaction.atomic():
+        termination = lock_requested(Termination, termination_id)
+        decide(termination, person, given(reason))
+        termination.reject()
+        _come_to_nothing(termination, person, f"Rejected: {reason.strip()}")
+        return termination
+
+
+def withdraw(person: Any, termination_id: int) -> Termination:
+    """Take one's own request back, as ``reject``."""
+    with transaction.atomic():
+        termination = lock_requested(Termination, termination_id)
+        take_back(termination, person)
+        termination.withdraw()
+        _come_to_nothing(termination, person, "Withdrawn")
+        return termination
+
+
+def request_reinstatement(
+    person: Any, termination_id: int, *, give_back: bool, reason: str, key: UUID
+) -> Reinstatement:
+    """Ask for a terminated customer to be let in again.
+
+    ``give_back`` returns all that was forfeited, from the wallet and from open orders; otherwise it
+    stays forfeited. Once per ``key``. Locks the person, the termination. Raises PermissionDenied,
+    ReasonMissing, DecisionUnknown, NotTerminated, RequestConflict.
+    """
+    require(person, "wallet.request_termination")
+    reason = given(reason)
+    with transaction.atomic():
+        lock(person)
+        termination = lock_requested(Termination, termination_id)
+        content: dict[str, Any] = {
+            "termination_id": termination.pk,
+            "amount": termination.forfeited if give_back else Decimal(0),
+            "reason": reason,
+            "requested_by_id": person.pk,
+        }
+        if made := same_request(Reinstatement, key, **content):
+            return made
+        if termination.state != Decision.State.CONFIRMED or termination.reinstated:
+            raise NotTerminated(f"{termination} is not in force, so nobody can be reinstated.")
+        if termination.reinstatements.filter(state=Decision.State.REQUESTED).exists():
+            raise NotTerminated(f"A reinstatement from {termination} waits for its decision.")
+        reinstatement = Reinstatement(request_key=key, requested_at=timezone.now(), **content)
+        history.create([reinstatement], actor=Actor.person(person), reason=f"Requested: {reason}")
+        return reinstatement
+
+
+def confirm_reinstatement(person: Any, reinstatement_id: int, *, reason: str = "") -> Reinstatement:
+    """Agree, as a second person: the wallet is active again, with what is given back.
+
+    A chargeback claim that is still open keeps it frozen.
+    Locks the person, the reinstatement, the termination, the wallet. Raises PermissionDenied,
+    DecisionUnknown, AlreadyDecided, OwnRequest.
+    """
+    require(person, "wallet.confirm_termination")
+    with transaction.atomic():
+        lock(person)
+        reinstatement = lock_requested(Reinstatement, reinstatement_id)
+        decide(reinstatement, person, reason)
+        termination = lock_requested(Termination, reinstatement.termination_id)
+        wallet = standing.lock_wallet(termination.customer_id)
+        actor = Actor.person(person)
+        wallet.reinstate()
+        standing.save(wallet, actor, f"Reinstated: {reinstatement.reason}")
+        standing.hold_returned(wallet, actor)
+        if reinstatement.amount:
+            [reinstatement.transfer_id] = ledger.post(
+                [
+                    ledger.Posting(
+                        kind=Transfer.Kind.REINSTATEMENT,
+                        debit=Account.FORFEITURES,
+                        credit=wallet.pk,
+                        amount=reinstatement.amount,
+                        key=f"reinstatement:{reinstatement.pk}",
+                    )
+                ]
+            )
+        reinstatement.confirm()
+        history.save([reinstatement], [*DECIDED, "transfer"], actor=actor, reason="Confirmed")
+        termination.reinstated = True
+        history.save([termination], ["reinstated"], actor=actor, reason=f"By {reinstatement}")
+        return reinstatement
+
+
+def reject_reinstatement(person: Any, reinstatement_id: int, *, reason: str) -> Reinstatement:
+    """Do not agree, as a second person: the customer stays terminated. Raises as ``reject``."""
+    require(person, "wallet.confirm_termination")
+    with transaction.atomic():
+        reinstatement = lock_requested(Reinstatement, reinstatement_id)
+        decide(reinstatement, person, given(reason))
+        reinstatement.reject()
+        history.save(
+            [reinstatement], DECIDED, actor=Actor.person(person), reason=f"Rejected: {reason}"
+        )
+        return reinstatement
+
+
+def withdraw_reinstatement(person: Any, reinstatement_id: int) -> Reinstatement:
+    """Take one's own request back. Raises DecisionUnknown, AlreadyDecided, OwnRequest."""
+    with transaction.atomic():
+        reinstatement = lock_requested(Reinstatement, reinstatement_id)
+        take_back(reinstatement, person)
+        reinstatement.withdraw()
+        history.save([reinstatement], DECIDED, actor=Actor.person(person), reason="Withdrawn")
+        return reinstatement
+
+
+def _refuse_second(customer_id: int) -> None:
+    live = (
+        Termination.objects.filter(customer=customer_id, reinstated=False)
+        .filter(state__in=[Decision.State.REQUESTED, Decision.State.CONFIRMED])
+        .first()
+    )
+    if live is not None:
+        raise TerminationPending(
+            f"{live} of this customer is {live.get_state_display().lower()} already."
+        )
+
+
+def _forfeit(
+    wallet: Wallet, orders: list[Order], termination: Termination, actor: Actor
+) -> int | None:
+    """Forfeit a locked wallet and locked open orders. Returns the wallet's transfer, if any."""
+    now = timezone.now()
+    postings = [
+        ledger.Posting(
+            kind=Transfer.Kind.FORFEITURE,
+            debit=Account.ORDER_ESCROW,
+            credit=Account.FORFEITURES,
+            amount=order.price,
+            key=f"forfeiture:{order.pk}",
+        )
+        for order in orders
+    ]
+    if wallet.balance:
+        postings.append(
+            ledger.Posting(
+                kind=Transfer.Kind.FORFEITURE,
+                debit=wallet.pk,
+                credit=Account.FORFEITURES,
+                amount=wallet.balance,
+                key=f"termination:{termination.pk}",
+            )
+        )
+    transfers = ledger.post(postings)
+    for order, transfer_id in zip(orders, transfers, strict=False):
+        order.forfeit(at=now)
+        order.settlement_id = transfer_id
+        if order.upstream_side == UpstreamSide.HELD:
+            order.release(due_at=now)
+    history.save(
+        orders,
+        ["state", "ended_at", "settlement", "upstream_side", "upstream_due_at"],
+        actor=actor,
+        reason=f"Forfeited by {termination}",
+    )
+    wallet.forfeit()
+    standing.save(wallet, actor, f"Forfeited by {termination}: {termination.reason}")
+    return transfers[-1] if wallet.balance else None
+
+
+def _come_to_nothing(termination: Termination, person: Any, reason: str) -> None:
+    """Write a termination that was not confirmed, open its claim again, let the wallet go."""
+    actor = Actor.person(person)
+    history.save([termination], DECIDED, actor=actor, reason=reason)
+    if termination.claim_id is not None:
+        claim = Claim.objects.select_for_update(no_key=True).get(pk=termination.claim_id)
+        claim.reopen()
+        claim.decided_by = claim.decided_at = None
+        claim.decision_reason = ""
+        history.save([claim], DECIDED, actor=actor, reason=f"{termination} was not confirmed")
+    wallet = standing.lock_wallet(termination.customer_id)
+    standing.let_go(wallet, termination.froze, actor, f"Unfrozen: {termination} was not confirmed")

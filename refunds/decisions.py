@@ -1,0 +1,510 @@
+"""Decided refunds: one person asks for the price of a delivered order, or a part of it; another
+approves or denies.
+
+Policy: "When refunds need a ticket". An approval credits the wallet in the same transaction: out of
+sales, never more than the order's price in total. What the policy does not refund can be approved
+as goodwill only, by a senior agent, and comes out of goodwill.
+
+Locks are taken in one order: the person, the request, the order, the wallet.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth.models import Permission
+from django.db import IntegrityError, transaction
+from django.db.models import Max, Sum
+from django.utils import timezone
+from django_fsm import can_proceed
+
+from orders import delivery
+from orders.locking import lock_one
+from orders.models import DELIVERED, OPEN, Offer, Order, State
+from refunds import policy
+from refunds.facts import facts_of
+from refunds.models import Refund, RefundRequest
+from refunds.policy import Clause, Outcome
+from smsactivator.common import history
+from smsactivator.common.errors import Invalid, NotFound, Refused
+from smsactivator.common.history import Actor
+from smsactivator.common.money import SMALLEST, usd
+from wallet import corrections, ledger
+from wallet.deciding import AlreadyDecided, OwnRequest, given, same_request
+from wallet.limits import hold, lock, require
+from wallet.models import Account, RoleLimit, Transfer
+
+_TICK = timedelta(microseconds=1)
+DECIDED = ("state", "decided_by", "decided_at", "decision_reason", "against_verdict")
+WAITING = (RefundRequest.State.REQUESTED, RefundRequest.State.ESCALATED)
+DENIED = (
+    RefundRequest.State.DENIED,
+    RefundRequest.State.DISPUTED,
+    RefundRequest.State.UPHELD,
+    RefundRequest.State.DISMISSED,
+)
+_BECAME = {
+    RefundRequest.State.WITHDRAWN: "withdrawn",
+    RefundRequest.State.APPROVED: "approved and credited",
+    RefundRequest.State.DENIED: "denied",
+    RefundRequest.State.UPHELD: "denied, disputed, and the denial was upheld",
+    RefundRequest.State.OVERTURNED: "denied, disputed, and then granted and credited",
+    RefundRequest.State.DISMISSED: "denied, and the reply was dismissed as no dispute",
+}
+
+
+class NotDelivered(Refused):
+    """Only what was delivered is refunded by a person; the rest refunds itself."""
+
+    code = "not_delivered"
+
+
+class AboveThePrice(Refused):
+    """More than is left of the order's price."""
+
+    code = "above_the_price"
+
+
+class AmountRefused(Invalid):
+    """The amount is not one that a refund can have."""
+
+    code = "amount_refused"
+
+
+class ClauseRefused(Invalid):
+    """The clause is not one that a person decides under."""
+
+    code = "clause_refused"
+
+
+class AlreadyRequested(Refused):
+    """A refund of the order is being decided."""
+
+    code = "already_requested"
+
+
+class DeniedBefore(Refused):
+    """The same was asked of the order before and denied: the customer can dispute that, once."""
+
+    code = "denied_before"
+
+
+class RequestUnknown(NotFound):
+    """There is no such request."""
+
+    code = "unknown_request"
+
+
+class WaitsForSenior(Refused):
+    """The request was passed to a senior agent."""
+
+    code = "waits_for_senior"
+    status = 403
+
+
+class GoodwillOnly(Refused):
+    """The clause is not refundable, and this person may not give goodwill."""
+
+    code = "goodwill_only"
+    status = 403
+
+
+class VerdictReasonMissing(Invalid):
+    """A decision against the policy's verdict says why."""
+
+    code = "verdict_reason_missing"
+
+
+def request(
+    person: Any, order_id: int, *, amount: Decimal, clause: str, reason: str, key: UUID
+) -> RefundRequest:
+    """Ask for ``amount`` USD of a delivered order's price. Nothing moves until it is approved.
+
+    Once per ``key``. The policy's verdict is asked now and kept. What no agent may approve waits
+    for a senior agent from the start (``needs_senior``). Locks the person, the order. Raises
+    PermissionDenied, ClauseRefused, AmountRefused, ReasonMissing, OrderUnknown, NotDelivered,
+    AboveThePrice, AlreadyRequested while another request of the order is open, DeniedBefore,
+    RequestConflict.
+    """
+    require(person, "refunds.request_refund")
+    reason = given(reason)
+    amount = _exact(amount)
+    with transaction.atomic():
+        lock(person)
+        content: dict[str, Any] = {
+            "order_id": order_id,
+            "amount": amount,
+            "clause": clause,
+            "reason": reason,
+            "requested_by_id": person.pk,
+        }
+        if made := same_request(RefundRequest, key, **content):
+            return made
+        order = lock_one(order_id)
+        version = policy.in_force(order.placed_at)
+        rule = version.rule(clause)
+        if rule is None or rule.outcome not in {Outcome.TICKET, Outcome.NOT_REFUNDABLE}:
+            raise ClauseRefused("Choose the clause of the policy that the ticket falls under.")
+        _refuse_second(order, clause)
+        _refuse_if_not_refundable(order, amount, as_goodwill=rule.outcome == Outcome.NOT_REFUNDABLE)
+        facts = facts_of(order, reported=clause)
+        verdict = version.verdict(facts)
+        asked = RefundRequest(
+            request_key=key,
+            requested_at=timezone.now(),
+            policy_version=version.name,
+            facts=facts.as_json(),
+            verdict=verdict.outcome,
+            verdict_clause=verdict.clause,
+            verdict_why=verdict.why,
+            **content,
+        )
+        actor = Actor.person(person)
+        try:
+            with transaction.atomic():
+                history.create([asked], actor=actor, reason=f"Requested: {reason}")
+        except IntegrityError:
+            # Somebody else's form has the same key, or the order's row was not locked elsewhere.
+            same_request(RefundRequest, key, **content)
+            _refuse_second(order, clause)
+            raise
+        if why := needs_senior(asked):
+            asked.escalate()
+            history.save([asked], ["state"], actor=actor, reason=f"Escalated: {why}")
+        return asked
+
+
+def escalate(person: Any, request_id: int, *, reason: str) -> RefundRequest:
+    """Pass a request to a senior agent. Locks the request.
+
+    Raises PermissionDenied, ReasonMissing, RequestUnknown, AlreadyDecided.
+    """
+    require(person, "refunds.request_refund")
+    reason = given(reason)
+    with transaction.atomic():
+        asked = lock_request(request_id)
+        if not can_proceed(asked.escalate):
+            raise decided_already(asked)
+        asked.escalate()
+        history.save([asked], ["state"], actor=Actor.person(person), reason=f"Escalated: {reason}")
+        return asked
+
+
+def approve(person: Any, request_id: int, *, reason: str = "") -> RefundRequest:
+    """Agree, as another person than the one who asked: the wallet is credited in this transaction.
+
+    An active rental is ended first: it was found dead, and its price must be in sales. ``reason``
+    is asked for when the policy's verdict is against it. Locks the person, the request, the order,
+    the wallet. Raises PermissionDenied, RequestUnknown, AlreadyDecided, OwnRequest, WaitsForSenior,
+    GoodwillOnly, VerdictReasonMissing, OverLimit, NotDelivered, AboveThePrice, and what the
+    wallet's state refuses: a terminated customer gets nothing.
+    """
+    require(person, "refunds.decide_refund")
+    with transaction.atomic():
+        lock(person)
+        asked = _lock_undecided(person, request_id)
+        if asked.requested_by_id == person.pk:
+            raise OwnRequest("You requested this yourself, so somebody else approves it.")
+        _refuse_goodwill(asked, person)
+        asked.against_verdict = is_against(asked)
+        if asked.against_verdict and not reason.strip():
+            raise VerdictReasonMissing(
+                f"The policy's verdict is against this ({asked.verdict_why}): say why."
+            )
+        _note(asked, person, reason)
+        asked.approve()
+        credit(asked, person, asked.decision_reason or asked.reason, DECIDED, "Approved")
+        return asked
+
+
+def deny(person: Any, request_id: int, *, reason: str) -> RefundRequest:
+    """Say no, also to one's own request. The customer may dispute it once.
+
+    An agent denies no more than the agent may approve; one's own request under a clause that is not
+    refundable needs no senior agent for that. Locks the person, the request. Raises
+    PermissionDenied, ReasonMissing, RequestUnknown, AlreadyDecided, WaitsForSenior, OverLimit.
+    """
+    require(person, "refunds.decide_refund")
+    reason = given(reason)
+    with transaction.atomic():
+        lock(person)
+        asked = _lock_undecided(person, request_id, to_deny=True)
+        if not person.has_perm("refunds.decide_escalated_refund"):
+            # Nothing moves, so the day's limit stays as it is.
+            limit = RoleLimit.Decision.DECIDED_REFUND
+            hold(person, limit, asked.amount, lambda _since: Decimal(0))
+        asked.against_verdict = asked.verdict == Outcome.AUTOMATIC
+        _note(asked, person, reason)
+        asked.deny()
+        history.save([asked], DECIDED, actor=Actor.person(person), reason=f"Denied: {reason}")
+        return asked
+
+
+def withdraw(person: Any, request_id: int) -> RefundRequest:
+    """Take one's own request back. Locks the request.
+
+    Raises PermissionDenied, RequestUnknown, AlreadyDecided, OwnRequest.
+    """
+    require(person, "refunds.request_refund")
+    with transaction.atomic():
+        asked = lock_request(request_id)
+        if not can_proceed(asked.withdraw):
+            raise decided_already(asked)
+        if asked.requested_by_id != person.pk:
+            raise OwnRequest("Only the one who requested this can withdraw it. You can deny it.")
+        _note(asked, person, "")
+        asked.withdraw()
+        history.save([asked], DECIDED, actor=Actor.person(person), reason="Withdrawn")
+        return asked
+
+
+def lock_request(request_id: int) -> RefundRequest:
+    """The request, locked FOR NO KEY UPDATE. Raises RequestUnknown."""
+    found = RefundRequest.objects.select_for_update(no_key=True).filter(pk=request_id).first()
+    if found is None:
+        raise RequestUnknown(f"There is no refund request {request_id}.")
+    return found
+
+
+def decided_already(asked: RefundRequest) -> AlreadyDecided:
+    """What became of a request that is not waiting any more, for whoever comes too late."""
+    state = RefundRequest.State(asked.state)
+    if state in WAITING:
+        return AlreadyDecided(f"{asked} is not decided yet: {state.label.lower()}.")
+    if state == RefundRequest.State.DISPUTED:
+        return AlreadyDecided(
+            f"{asked} was denied by {asked.decided_by} and disputed at {_utc(asked.disputed_at)}: "
+            "a senior agent who took no part decides."
+        )
+    by, at = asked.resolved_by or asked.decided_by, asked.resolved_at or asked.decided_at
+    final = "" if asked.resolved_at is None else " That is final."
+    return AlreadyDecided(f"{asked} was {_BECAME[state]} by {by} at {_utc(at)}.{final}")
+
+
+def is_against(asked: RefundRequest) -> bool:
+    """Whether approving it goes against the policy's verdict on its facts."""
+    return asked.verdict != Outcome.TICKET or asked.verdict_clause != asked.clause
+
+
+def is_goodwill(asked: RefundRequest) -> bool:
+    """Whether it can be granted as goodwill only: its clause is not refundable."""
+    rule = policy.rule(asked.clause, asked.policy_version)
+    return rule.outcome == Outcome.NOT_REFUNDABLE
+
+
+def needs_senior(asked: RefundRequest) -> str:
+    """Why only a senior agent may approve it, or "": it is goodwill, it is above the limit of every
+    role that decides what is not escalated, or a refund of the order was denied before.
+    """
+    if is_goodwill(asked):
+        return "the policy does not refund this, so it can be goodwill only"
+    if RefundRequest.objects.filter(order=asked.order_id, state__in=DENIED).exists():
+        return "a refund of this order was denied before"
+    may_decide = Permission.objects.filter(
+        content_type__app_label="refunds", codename="decide_refund"
+    )
+    of_seniors = Permission.objects.filter(
+        content_type__app_label="refunds", codename="decide_escalated_refund"
+    )
+    most = (
+        RoleLimit.objects.filter(
+            decision=RoleLimit.Decision.DECIDED_REFUND, role__permissions__in=may_decide
+        )
+        .exclude(role__permissions__in=of_seniors)
+        .aggregate(most=Max("each"))["most"]
+    )
+    return "" if asked.amount <= (most or Decimal(0)) else "above what an agent may approve"
+
+
+def left_to_refund(order: Order) -> Decimal:
+    """What is left of the price of a delivered order or an active rental, USD; 0 of any other."""
+    if order.state not in DELIVERED and not _is_active_rental(order):
+        return Decimal(0)
+    refunded = order.refunds.aggregate(sum=Sum("amount"))["sum"] or Decimal(0)
+    given_as_goodwill = order.refund_requests.filter(goodwill__isnull=False).aggregate(
+        sum=Sum("amount")
+    )["sum"] or Decimal(0)
+    return usd(order.price - refunded - given_as_goodwill)
+
+
+def suggested_amount(order: Order, lost_since: datetime) -> Decimal:
+    """What to refund, USD: ``suggested_part`` of the price, and never more than is left of it."""
+    return min(left_to_refund(order), suggested_part(order, lost_since))
+
+
+def suggested_part(order: Order, lost_since: datetime) -> Decimal:
+    """What the time that was lost comes to, USD: of a rental the price pro rata from ``lost_since``
+    to its end, to four places; of an activation the price.
+    """
+    begins, ends = order.allocated_at, order.rental_ends_at
+    if order.kind != Offer.Kind.RENTAL or begins is None or ends is None or ends <= begins:
+        return usd(order.price)
+    lost = ends - min(max(lost_since, begins), ends)
+    part: Decimal = order.price * (Decimal(lost // _TICK) / Decimal((ends - begins) // _TICK))
+    return part.quantize(SMALLEST, ROUND_HALF_UP)
+
+
+def credit(
+    asked: RefundRequest, person: Any, reason: str, fields: tuple[str, ...], done: str
+) -> None:
+    """Move the money of a locked request that ``person`` has just granted, and write it.
+
+    ``fields`` are what the decision changed on the request. Locks the order, then the wallet.
+    Raises GoodwillOnly, OverLimit, NotDelivered, AboveThePrice, and what the wallet refuses.
+    """
+    actor = Actor.person(person)
+    words = f"{done}: {reason}"
+    if is_goodwill(asked):
+        _refuse_goodwill(asked, person)
+        order = lock_one(asked.order_id)
+        _refuse_if_not_refundable(order, asked.amount, as_goodwill=True)
+        asked.goodwill = corrections.grant_goodwill(
+            person,
+            asked.requested_by_id,
+            order.customer_id,
+            amount=asked.amount,
+            reason=f"{asked} of order {order.pk}: {reason}",
+        )
+        history.save([asked], (*fields, "goodwill"), actor=actor, reason=words)
+        return
+    limit = RoleLimit.Decision.DECIDED_REFUND
+    hold(person, limit, asked.amount, lambda since: _used(person, since))
+    order = lock_one(asked.order_id)
+    _refuse_if_not_refundable(order, asked.amount)
+    if _is_active_rental(order):
+        delivery.cut_short(order, actor=actor, reason=f"Found dead: {asked}")
+    [transfer_id] = ledger.post(
+        [
+            ledger.Posting(
+                kind=Transfer.Kind.DECIDED_REFUND,
+                debit=Account.SALES,
+                credit=order.customer_id,
+                amount=asked.amount,
+                key=f"refund:decided:{asked.pk}",
+            )
+        ]
+    )
+    history.save([asked], fields, actor=actor, reason=words)
+    Refund.objects.create(
+        order=order,
+        request=asked,
+        transfer_id=transfer_id,
+        part=(order.refunds.aggregate(last=Max("part"))["last"] or 0) + 1,
+        clause=asked.clause,
+        policy_version=asked.policy_version,
+        facts=asked.facts,
+        amount=asked.amount,
+        created_at=timezone.now(),
+        decided_by=person,
+        reason=reason,
+    )
+
+
+def _lock_undecided(person: Any, request_id: int, *, to_deny: bool = False) -> RefundRequest:
+    asked = lock_request(request_id)
+    if asked.state not in WAITING:
+        raise decided_already(asked)
+    # What the policy does not refund is denied by whoever found it so, without a senior agent.
+    by_the_policy = to_deny and asked.requested_by_id == person.pk and is_goodwill(asked)
+    if (
+        asked.state == RefundRequest.State.ESCALATED
+        and not by_the_policy
+        and not person.has_perm("refunds.decide_escalated_refund")
+    ):
+        raise WaitsForSenior(f"{asked} waits for a senior agent.")
+    return asked
+
+
+def _refuse_goodwill(asked: RefundRequest, person: Any) -> None:
+    if is_goodwill(asked) and not person.has_perm("refunds.grant_goodwill_refund"):
+        raise GoodwillOnly(
+            "The policy does not refund under this clause. A senior agent can grant it as "
+            "goodwill, with a reason."
+        )
+
+
+def _note(asked: RefundRequest, person: Any, reason: str) -> None:
+    asked.decided_by = person
+    asked.decided_at = timezone.now()
+    asked.decision_reason = reason.strip()
+
+
+def _refuse_if_not_refundable(order: Order, amount: Decimal, *, as_goodwill: bool = False) -> None:
+    """Raises NotDelivered, AboveThePrice.
+
+    Goodwill ends no rental, and on one that is under way the full price could still come back.
+    """
+    if order.state in OPEN and order.broken_at is not None:
+        raise NotDelivered(
+            f"The upstream reported the number of order {order.pk} broken: the full price goes "
+            "back by itself."
+        )
+    if order.state not in DELIVERED and (as_goodwill or not _is_active_rental(order)):
+        raise NotDelivered(_why_not(order))
+    left = left_to_refund(order)
+    if amount > left:
+        raise AboveThePrice(
+            f"{left} USD of the price of order {order.pk} are left to refund, not {amount} USD."
+        )
+
+
+def _refuse_second(order: Order, clause: str) -> None:
+    """Raises AlreadyRequested while a request of the locked order is to be decided, DeniedBefore
+    for the same clause once it was denied. Only a rental can have the same trouble anew.
+    """
+    others = RefundRequest.objects.filter(order=order)
+    undecided = others.filter(state__in=[*WAITING, RefundRequest.State.DISPUTED]).first()
+    if undecided is not None:
+        raise AlreadyRequested(
+            f"{undecided} of order {order.pk} is to be decided first: "
+            f"{undecided.get_state_display().lower()}."
+        )
+    denied = others.filter(state__in=DENIED, clause=clause).order_by("pk").last()
+    if denied is not None and order.kind != Offer.Kind.RENTAL:
+        raise DeniedBefore(
+            f"{decided_already(denied).message} It is not asked a second time."
+            + (
+                " The customer can dispute it by a reply."
+                if denied.state == RefundRequest.State.DENIED
+                else ""
+            )
+        )
+
+
+def _is_active_rental(order: Order) -> bool:
+    # One whose number was reported broken refunds itself.
+    return bool(order.state == State.ACTIVE and order.broken_at is None)
+
+
+def _why_not(order: Order) -> str:
+    state = State(order.state)
+    if state in OPEN:
+        return (
+            f"Order {order.pk} is {state.label.lower()}: its price is still in escrow and goes "
+            "back by itself if it fails. Decide when it has ended."
+        )
+    if state == State.FORFEITED:
+        return f'Order {order.pk} was forfeited. Refund policy: "{policy.text(Clause.TERMINATED)}"'
+    return f"Order {order.pk} ended as {state.label.lower()} and its price went back already."
+
+
+def _used(person: Any, since: datetime) -> Decimal:
+    made = Refund.objects.filter(decided_by=person, created_at__gte=since)
+    return made.aggregate(sum=Sum("amount"))["sum"] or Decimal(0)
+
+
+def _utc(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC" if moment else "an unknown time"
+
+
+def _exact(amount: Decimal) -> Decimal:
+    try:
+        exact = usd(amount)
+    except ValueError as error:
+        raise AmountRefused(f"{error}.") from None
+    if exact <= 0:
+        raise AmountRefused("A refund is more than 0 USD.")
+    return exact

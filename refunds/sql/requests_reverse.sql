@@ -1,0 +1,8 @@
+DROP TRIGGER refund_agrees_with_its_request ON refunds_refund;
+DROP FUNCTION refund_agrees_with_its_request();
+DROP TRIGGER refund_request_has_its_money ON refunds_refundrequest;
+DROP FUNCTION refund_request_has_its_money();
+DROP TRIGGER refund_request_history_is_append_only ON refunds_historicalrefundrequest;
+DROP TRIGGER refund_request_is_kept ON refunds_refundrequest;
+DROP TRIGGER refund_request_takes_its_steps ON refunds_refundrequest;
+DROP FUNCTION refund_request_takes_its_steps();

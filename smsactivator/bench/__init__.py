@@ -1,0 +1,1 @@
+"""Measurements, each beside another way of doing the same (``make bench``)."""

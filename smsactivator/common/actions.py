@@ -1,0 +1,87 @@
+"""What a person can do on a row's page: a button, a form that says what will happen, one verb.
+
+A page's own floor and the floors above it register actions for a model's label, as with links. The
+rules are in the verbs: an action says who is offered the button, and calls one.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from django import forms
+from unfold.widgets import UnfoldAdminTextareaWidget
+
+
+class ActionForm(forms.Form):
+    """What an action asks for. ``key`` names this form, so that sent twice it acts once."""
+
+    key = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
+
+
+class ReasonForm(ActionForm):
+    """An action that says why."""
+
+    reason = forms.CharField(
+        max_length=2000,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 3}),
+        help_text="Kept for good, and read by whoever asks why in years to come.",
+    )
+
+
+class NoteForm(ActionForm):
+    """An action that may say more."""
+
+    reason = forms.CharField(
+        label="Note",
+        max_length=2000,
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What an action did, in words, and the page to go on to (by default the row's own)."""
+
+    message: str
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A button on the page of a row.
+
+    ``offered`` tells whether the button stands there for this person and row, by what the page
+    shows. ``run`` calls the verb, which checks everything again, with what the form asked for.
+    """
+
+    name: str
+    label: str
+    explains: str
+    form: type[ActionForm]
+    offered: Callable[[Any, Any], bool]
+    run: Callable[[Any, Any, dict[str, Any]], Done]
+    # The permission without which there is neither button nor form.
+    permission: str = ""
+    dangerous: bool = False
+
+    def allowed(self, person: Any) -> bool:
+        """Whether the person may see the form at all."""
+        return not self.permission or bool(person.has_perm(self.permission))
+
+
+_actions: dict[str, list[Action]] = defaultdict(list)
+
+
+def register(label: str, *actions: Action) -> None:
+    """Offer the actions on the pages of the model ``app.Model``, in this order."""
+    _actions[label].extend(actions)
+
+
+def actions_on(label: str) -> list[Action]:
+    """The actions of the model's pages."""
+    return _actions[label]

@@ -1,0 +1,339 @@
+"""In a real browser, through to the wallet: one case of each section of the refund policy."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from django.conf import settings
+from django.test import Client
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from orders import termination
+from orders.models import Order
+from refunds.models import Refund, RefundRequest
+from refunds.policy import Clause, text
+from refunds.tests import world as shop
+from smsactivator.common.links import admin_url
+from support import delivery
+from support.models import Ticket
+from support.tests.world import agent, delivered, senior
+from wallet import keys
+from wallet.models import Customer, Transfer, Wallet
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+ARGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+PATIENCE = 10_000  # milliseconds
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    found = shutil.which("chromium")
+    assert found, (
+        "There is no chromium here: install it, or leave these tests out (-m 'not browser')"
+    )
+    with pytest.MonkeyPatch.context() as patch, sync_playwright() as playwright:
+        # Playwright runs a loop in this thread, and the tests read the database between its steps.
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "1")
+        running = playwright.chromium.launch(executable_path=found, args=ARGS)
+        yield running
+        running.close()
+
+
+class Desk:
+    """A person of ours at a browser; counts the clicks."""
+
+    def __init__(self, browser: Browser, address: str, user: Any) -> None:
+        self.address, self.clicks = address, 0
+        client = Client()
+        client.force_login(user)
+        session = client.cookies[settings.SESSION_COOKIE_NAME].value
+        self.context = browser.new_context()
+        self.context.set_default_timeout(PATIENCE)
+        self.context.add_cookies(
+            [{"name": settings.SESSION_COOKIE_NAME, "value": session, "url": address}]
+        )
+        self.page: Page = self.context.new_page()
+        self.errors: list[str] = []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def open(self, url: str) -> None:
+        self.page.goto(self.address + url)
+        self.clicks = 0
+
+    def queue(self, name: str) -> None:
+        self.open(admin_url("support_ticket_changelist", queue=name))
+
+    def click(self, selector: str) -> None:
+        self.page.locator(selector).click()
+        self.clicks += 1
+
+    def ticket(self, ticket: Ticket) -> None:
+        """From the queue to the case."""
+        self.click(f'a[href^="{admin_url("support_ticket_change", ticket.pk)}"] >> nth=0')
+        expect(self.page.locator(".case-subject")).to_have_text(ticket.subject)
+
+    def fill(self, panel: str, **typed: str) -> None:
+        for name, value in typed.items():
+            field = self.page.locator(f"{panel} [name={name}]")
+            if field.evaluate("element => element.tagName") == "SELECT":
+                field.select_option(value)
+            else:
+                field.fill(value)
+
+    def press(self, panel: str, act: str) -> None:
+        self.click(f'{panel} button[name=act][value="{act}"]')
+
+    def told(self, words: str) -> None:
+        expect(self.page.locator("body")).to_contain_text(words)
+
+
+class Storefront:
+    """The shop of a customer, as its own server speaks to us."""
+
+    def __init__(self, address: str, customer: Customer) -> None:
+        _, plain = keys.issue(customer.storefront, name=uuid4().hex[:8], created_by="test")
+        self.customer = customer
+        self.http = httpx.Client(
+            base_url=f"{address}/api/v1", headers={"Authorization": f"Bearer {plain}"}, timeout=30
+        )
+
+    def post(self, path: str, body: Any = None) -> Any:
+        answer = self.http.post(path, json=body, headers={"Idempotency-Key": uuid4().hex})
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def opens(self, order: Order, body: str) -> Ticket:
+        path = f"/customers/{self.customer.external_id}/tickets"
+        said = self.post(path, {"subject": "My order", "body": body, "orders": [order.pk]})
+        return Ticket.objects.get(pk=said["ticket"])
+
+    def writes(self, ticket: Ticket, body: str) -> None:
+        self.post(f"/tickets/{ticket.pk}/messages", {"body": body})
+
+    def reads(self, ticket: Ticket) -> tuple[list[str], list[dict[str, Any]]]:
+        """The thread and the refunds as the customer is shown them, after the outbox ran."""
+        delivery.deliver_due("api")
+        answer = self.http.get(f"/tickets/{ticket.pk}").json()
+        return [message["body"] for message in answer["messages"]], answer["refunds"]
+
+    @property
+    def balance(self) -> Decimal:
+        told = self.http.get(f"/customers/{self.customer.external_id}/wallet").json()
+        assert Decimal(told["balance"]) == Wallet.objects.get(pk=self.customer.pk).balance
+        return Decimal(told["balance"])
+
+
+@pytest.fixture
+def people(browser: Browser, live_server: Any) -> Iterator[Any]:
+    """Sits people of ours at browsers; no page of theirs may break."""
+    sitting: list[Desk] = []
+
+    def sit(user: Any) -> Desk:
+        desk = Desk(browser, live_server.url, user)
+        sitting.append(desk)
+        return desk
+
+    yield sit
+    for desk in sitting:
+        desk.context.close()
+    assert [error for desk in sitting for error in desk.errors] == []
+
+
+@pytest.fixture
+def storefront(live_server: Any) -> Iterator[Storefront]:
+    speaking = Storefront(live_server.url, shop.customer("20"))
+    with speaking.http:
+        yield speaking
+
+
+def denied_on_the_page(desk: Desk, ticket: Ticket, clause: str) -> None:
+    desk.queue("todo")
+    desk.ticket(ticket)
+    desk.fill("#refund", clause=clause, reason="As the customer says", body="We are sorry.")
+    desk.press("#refund", "refuse")
+    desk.told("is denied and the customer is told.")
+
+
+def test_automatic_an_order_cancelled_before_its_sms_is_credited_at_once(
+    people: Any, storefront: Storefront
+) -> None:
+    offer = shop.offer("2.5")
+    body = {"customer": storefront.customer.external_id, "offer": offer.pk}
+    placed = storefront.post("/orders", body)
+    assert storefront.balance == Decimal("17.5")
+
+    storefront.post(f"/orders/{placed['id']}/cancel")
+
+    assert storefront.balance == Decimal(20)
+    desk = people(agent())
+    desk.open(admin_url("orders_order_change", placed["id"]))
+    desk.told("Cancelled")
+    refund = Refund.objects.get(order=placed["id"])
+    assert refund.clause == Clause.CANCELLED_BEFORE_SMS
+    desk.open(admin_url("refunds_refund_change", refund.pk))
+    desk.told("2.5000")
+    desk.open(admin_url("wallet_wallet_change", storefront.customer.pk))
+    desk.told("20.0000")
+
+
+def test_by_ticket_a_second_agent_approves_within_three_clicks_of_the_queue(
+    people: Any, storefront: Storefront
+) -> None:
+    order = delivered(storefront.customer, "2")
+    ticket = storefront.opens(order, "Telegram does not take the code")
+    asking, deciding = people(agent("ann")), people(agent("bob"))
+
+    asking.queue("todo")
+    asking.ticket(ticket)
+    asking.fill("#refund", clause=Clause.SERVICE_REJECTED, reason="Region block")
+    asking.press("#refund", "request")
+    asking.told("is waiting for approval.")
+    asked = RefundRequest.objects.get()
+    assert (asked.amount, storefront.balance) == (Decimal(2), Decimal(18))
+
+    deciding.queue("todo")
+    deciding.ticket(ticket)
+    expect(deciding.page.locator(f"#decide-{asked.pk}")).to_contain_text("ann asked for 2.0000 USD")
+    deciding.fill(f"#decide-{asked.pk}", body="We have credited it.")
+    deciding.press(f"#decide-{asked.pk}", "approve")
+
+    deciding.told("is approved: the wallet is credited and the customer is told.")
+    assert deciding.clicks <= 3
+    assert storefront.balance == Decimal(20)
+    thread, refunds = storefront.reads(ticket)
+    assert len(thread) == 2
+    assert thread[1].startswith(
+        f"We have credited it.\n\n2.00 USD for order {order.pk} have been credited to your wallet."
+    )
+    assert (refunds[0]["state"], refunds[0]["clause"]) == ("credited", Clause.SERVICE_REJECTED)
+    assert Transfer.objects.filter(kind=Transfer.Kind.DECIDED_REFUND).count() == 1
+
+
+def test_a_reply_that_is_sent_again_after_going_back_is_one(
+    people: Any, storefront: Storefront
+) -> None:
+    ticket = storefront.opens(delivered(storefront.customer, "2"), "The code is refused")
+    desk = people(agent())
+    desk.open(admin_url("support_ticket_change", ticket.pk))
+    desk.fill("#reply", body="What did the service say?", then="waiting")
+    desk.press("#reply", "reply")
+    desk.told("The reply is on its way.")
+
+    desk.page.go_back()
+    desk.fill("#reply", body="What did the service say?", then="waiting")
+    desk.press("#reply", "reply")
+
+    desk.told("The reply is on its way.")
+    assert storefront.reads(ticket)[0][1:] == ["What did the service say?"]
+
+
+def test_claiming_keeps_what_was_typed_before(people: Any, storefront: Storefront) -> None:
+    ticket = storefront.opens(delivered(storefront.customer, "2"), "The code is refused")
+    desk = people(agent())
+    desk.open(admin_url("support_ticket_change", ticket.pk))
+    desk.fill("#reply", body="What did the service say?")
+
+    desk.press(".case-claim", "claim")
+
+    desk.told("is yours for a while.")
+    expect(desk.page.locator("#reply [name=body]")).to_have_value("What did the service say?")
+    desk.press("#reply", "reply")
+    desk.told("The reply is on its way.")
+    expect(desk.page.locator("#reply [name=body]")).to_have_value("")
+
+
+def test_not_refundable_what_was_ordered_wrong_is_denied_with_the_clause(
+    people: Any, storefront: Storefront
+) -> None:
+    ticket = storefront.opens(delivered(storefront.customer, "2"), "I wanted another country")
+    desk = people(agent())
+
+    denied_on_the_page(desk, ticket, Clause.ORDERED_WRONG)
+
+    assert desk.clicks <= 3
+    assert storefront.balance == Decimal(18)
+    thread, refunds = storefront.reads(ticket)
+    assert thread[1].startswith("We are sorry.\n\nWe cannot refund order")
+    assert text(Clause.ORDERED_WRONG) in thread[1]
+    assert (refunds[0]["state"], refunds[0]["final"]) == ("denied", False)
+
+
+def test_disputed_a_senior_overturns_and_that_is_final(people: Any, storefront: Storefront) -> None:
+    ticket = storefront.opens(delivered(storefront.customer, "2"), "The code is refused")
+    denied_on_the_page(people(agent()), ticket, Clause.SERVICE_REJECTED)
+    storefront.reads(ticket)
+
+    storefront.writes(ticket, "Here is what Telegram says: region not supported")
+
+    asked = RefundRequest.objects.get()
+    assert (asked.state, storefront.reads(ticket)[1][0]["state"]) == ("disputed", "in_dispute")
+    desk = people(senior())
+    desk.queue("disputes")
+    desk.ticket(ticket)
+    panel = f"#decide-{asked.pk}"
+    desk.told("region not supported")
+    desk.fill(panel, reason="The screenshot shows it", body="You are right.")
+    desk.press(panel, "overturn")
+    desk.told("is overturned: the wallet is credited and the customer told.")
+    assert desk.clicks <= 3
+    assert storefront.balance == Decimal(20)
+    thread, refunds = storefront.reads(ticket)
+    assert thread[-1].startswith("You are right.\n\nA senior agent who had taken no part in it")
+    assert thread[-1].endswith("This decision is final.")
+    assert (refunds[0]["state"], refunds[0]["final"]) == ("credited", True)
+
+
+def test_terminated_nothing_goes_back_and_the_clause_says_why(
+    people: Any, storefront: Storefront
+) -> None:
+    order = delivered(storefront.customer, "2")
+    asked = termination.request(
+        senior("sonia"), storefront.customer.pk, reason="Resold numbers", key=uuid4()
+    )
+    termination.confirm(senior("sam"), asked.pk)
+    ticket = storefront.opens(order, "Give me my money")
+    before = storefront.balance
+    asking, deciding = people(agent("ann")), people(senior("sue"))
+
+    asking.queue("todo")
+    asking.ticket(ticket)
+    asking.fill("#refund", clause=Clause.SERVICE_REJECTED, reason="They say so")
+    asking.press("#refund", "request")
+    asking.told("is waiting for approval.")
+    panel = f"#decide-{RefundRequest.objects.get().pk}"
+    deciding.queue("todo")
+    deciding.ticket(ticket)
+    expect(deciding.page.locator(f"{panel} .warning")).to_contain_text("verdict is against it")
+    deciding.fill(panel, reason="Try it", body="We have credited it.")
+    deciding.press(panel, "approve")
+
+    # The wallet takes nothing; what was typed is still there.
+    expect(deciding.page.locator(".refusal")).to_contain_text("Refund policy, not granted")
+    expect(deciding.page.locator(f"{panel} [name=body]")).to_have_value("We have credited it.")
+    assert (storefront.balance, Refund.objects.count()) == (before, 0)
+    deciding.fill(panel, reason="Terminated", body="Your account was terminated.")
+    deciding.press(panel, "deny")
+    deciding.told("is denied and the customer is told.")
+    denied_on_the_page_again(asking, ticket)
+    thread, refunds = storefront.reads(ticket)
+    assert text(Clause.TERMINATED) in thread[-1]
+    assert [one["state"] for one in refunds] == ["denied", "denied"]
+    assert (storefront.balance, Refund.objects.count()) == (before, 0)
+
+
+def denied_on_the_page_again(desk: Desk, ticket: Ticket) -> None:
+    """Under the clause that says why, whatever the customer calls it."""
+    desk.open(admin_url("support_ticket_change", ticket.pk))
+    desk.fill("#refund", clause=Clause.TERMINATED, reason="Terminated", body="Read the terms.")
+    desk.press("#refund", "refuse")
+    desk.told("is denied and the customer is told.")

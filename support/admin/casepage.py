@@ -1,0 +1,598 @@
+"""One page a case: all that a decision needs, and the forms that decide and answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from django import forms
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from orders import privacy
+from orders.admin import SIDE_TONES, STATE_TONES, order_link
+from orders.models import Order, Sms, State, UpstreamSide
+from refunds import policy
+from refunds.models import RefundRequest
+from refunds.timelines import request_link
+from smsactivator.common.display import (
+    BAD,
+    BUSY,
+    GOOD,
+    QUIET,
+    WAITING,
+    ago,
+    amount,
+    badge,
+    duration,
+    moment,
+    mono,
+    signed,
+)
+from smsactivator.common.errors import Invalid, Refused
+from smsactivator.common.links import Link, admin_url, joined
+from support import cases, casework, macros, replies
+from support.admin.forms import (
+    ActForm,
+    ApproveForm,
+    DecideForm,
+    LinkForm,
+    RefundForm,
+    ReplyForm,
+)
+from support.attachments import Upload
+from support.casefile import CaseFile, CaseOrder, CaseRequest, Entry
+from support.models import Outbound, Ticket
+from support.timelines import ticket_link
+from wallet.admin_decisions import wallet_badge
+from wallet.models import Transfer
+from wallet.pages import customer_link
+
+Typed = dict[str, Any]
+
+
+class Unsent(Invalid):
+    """There is a reply with a step that tells the customer nothing."""
+
+    code = "unsent"
+
+
+TICKET_TONES = {
+    Ticket.State.NEW: BUSY,
+    Ticket.State.OPEN: BUSY,
+    Ticket.State.WAITING: WAITING,
+    Ticket.State.RESOLVED: GOOD,
+    Ticket.State.CLOSED: QUIET,
+}
+REQUEST_TONES = {
+    RefundRequest.State.REQUESTED: WAITING,
+    RefundRequest.State.ESCALATED: WAITING,
+    RefundRequest.State.DISPUTED: WAITING,
+    RefundRequest.State.APPROVED: GOOD,
+    RefundRequest.State.OVERTURNED: GOOD,
+    RefundRequest.State.DENIED: BAD,
+    RefundRequest.State.UPHELD: BAD,
+    RefundRequest.State.DISMISSED: QUIET,
+    RefundRequest.State.WITHDRAWN: QUIET,
+}
+DELIVERY_TONES = {
+    Outbound.State.QUEUED: BUSY,
+    Outbound.State.SENDING: BUSY,
+    Outbound.State.SENT: GOOD,
+    Outbound.State.FAILED: BAD,
+    Outbound.State.UNKNOWN: BAD,
+}
+
+
+# --- what is done: each act has its form and calls one verb ---
+
+
+def _reply(person: Any, ticket: Ticket, typed: Typed) -> str:
+    macros.refuse_gaps(typed["body"])
+    replies.reply(
+        person,
+        ticket.pk,
+        body=typed["body"],
+        seen=typed["seen"],
+        key=str(typed["key"]),
+        then=typed["then"],
+        files=_uploads(typed),
+    )
+    return "The reply is on its way."
+
+
+def _uploads(typed: Typed) -> list[Upload]:
+    return [Upload(file.name, file.read()) for file in typed["evidence"]]
+
+
+def _note(person: Any, ticket: Ticket, typed: Typed) -> str:
+    replies.note(
+        person, ticket.pk, body=typed["body"], key=str(typed["key"]), files=_uploads(typed)
+    )
+    return "The note is kept; no customer sees it."
+
+
+def _waive(person: Any, ticket: Ticket, typed: Typed) -> str:
+    casework.resolve_without_reply(person, ticket.pk, seen=typed["seen"], reason=typed["body"])
+    return f"{ticket} is resolved without a reply."
+
+
+def _claim(person: Any, ticket: Ticket, _typed: Typed) -> str:
+    casework.claim(person, ticket.pk)
+    return f"{ticket} is yours for a while."
+
+
+def _release(person: Any, ticket: Ticket, _typed: Typed) -> str:
+    casework.release(person, ticket.pk)
+    return f"{ticket} is free again."
+
+
+def _take_over(person: Any, ticket: Ticket, _typed: Typed) -> str:
+    casework.take_over(person, ticket.pk)
+    return f"{ticket} is yours now."
+
+
+def _link(person: Any, ticket: Ticket, typed: Typed) -> str:
+    casework.link_orders(person, ticket.pk, [typed["order"]])
+    return f"Order {typed['order']} belongs to {ticket} now."
+
+
+def _assign(person: Any, ticket: Ticket, _typed: Typed) -> str:
+    casework.assign(person, ticket.pk, person.pk)
+    return f"{ticket} is assigned to you."
+
+
+def _open(person: Any, ticket: Ticket, typed: Typed, *, deny: bool) -> RefundRequest:
+    macros.refuse_gaps(typed["body"])
+    return cases.open_refund(
+        person,
+        ticket.pk,
+        typed["order"],
+        clause=typed["clause"],
+        amount=typed["amount"],
+        reason=typed["reason"],
+        reply_body=typed["body"],
+        then=typed["then"],
+        seen=typed["seen"],
+        key=typed["key"],
+        deny=deny,
+    )
+
+
+def _request(person: Any, ticket: Ticket, typed: Typed) -> str:
+    asked = _open(person, ticket, typed, deny=False)
+    return f"{asked} is {asked.get_state_display().lower()}."
+
+
+def _refuse_unsent(typed: Typed) -> None:
+    """Raise Unsent for a reply that would be lost: what was typed is sent, or said not to be."""
+    if typed["body"].strip():
+        raise Unsent(
+            "The customer is told nothing by this, so your reply would not be sent. Take it out, "
+            "or send it as a reply of its own first. Nothing was done."
+        )
+
+
+def _refuse(person: Any, ticket: Ticket, typed: Typed) -> str:
+    return f"{_open(person, ticket, typed, deny=True)} is denied and the customer is told."
+
+
+def _decision(
+    verb: Callable[..., RefundRequest], words: str, *, told: bool = True
+) -> Callable[[Any, Ticket, Typed], str]:
+    """Call the verb; ``told`` says whether the customer is answered with it."""
+
+    def run(person: Any, ticket: Ticket, typed: Typed) -> str:
+        if told:
+            macros.refuse_gaps(typed["body"])
+            answer = {"reply_body": typed["body"], "then": typed["then"]}
+        else:
+            _refuse_unsent(typed)
+            answer = {}
+        asked = verb(
+            person,
+            ticket.pk,
+            typed["request"],
+            reason=typed["reason"],
+            seen=typed["seen"],
+            key=str(typed["key"]),
+            **answer,
+        )
+        return f"{asked} {words}"
+
+    return run
+
+
+Act = tuple[type[forms.Form], str, Callable[[Any, Ticket, Typed], str]]
+# The form, the name of its place on the page, and what is called.
+ACTS: dict[str, Act] = {
+    "reply": (ReplyForm, "reply", _reply),
+    "note": (ReplyForm, "reply", _note),
+    "waive": (ReplyForm, "reply", _waive),
+    "claim": (ActForm, "claim", _claim),
+    "release": (ActForm, "claim", _release),
+    "take_over": (ActForm, "claim", _take_over),
+    "assign": (ActForm, "claim", _assign),
+    "link": (LinkForm, "link", _link),
+    "request": (RefundForm, "refund", _request),
+    "refuse": (RefundForm, "refund", _refuse),
+    "approve": (
+        ApproveForm,
+        "decide",
+        _decision(cases.approve, "is approved: the wallet is credited and the customer is told."),
+    ),
+    "deny": (DecideForm, "decide", _decision(cases.deny, "is denied and the customer is told.")),
+    "escalate": (
+        DecideForm,
+        "decide",
+        _decision(cases.escalate, "waits for a senior agent.", told=False),
+    ),
+    "withdraw": (ApproveForm, "decide", _decision(cases.withdraw, "is withdrawn.", told=False)),
+    "uphold": (DecideForm, "decide", _decision(cases.uphold, "is upheld, for good.")),
+    "overturn": (
+        DecideForm,
+        "decide",
+        _decision(cases.overturn, "is overturned: the wallet is credited and the customer told."),
+    ),
+    "dismiss": (DecideForm, "decide", _decision(cases.dismiss, "stands: it was no dispute.")),
+}
+
+
+def build_form(
+    act: str,
+    file: CaseFile,
+    data: Any = None,
+    files: Any = None,
+    *,
+    asked: RefundRequest | None = None,
+) -> forms.Form:
+    """The form of an act over a case, bound when something was sent; ``asked`` is the request that
+    a decision is about.
+    """
+    kind, place, _run = ACTS[act]
+    options: dict[str, Any] = {"auto_id": f"id_{place}-%s"}
+    if data is None:
+        options["initial"] = {"seen": file.ticket.version}
+    if asked is not None:
+        options["auto_id"] = f"id_{place}-{asked.pk}-%s"
+        options["initial"] |= {"request": asked.pk}
+        if len(file.open_requests) > 1:
+            # The ticket is done with when the last of them is decided.
+            options["initial"] |= {"then": "open"}
+    if kind is RefundForm:
+        options["orders"] = file.orders
+    if kind is LinkForm:
+        linked = [] if data is None else [one.order for one in file.orders]
+        options["orders"] = [*file.choices, *linked]
+    return kind(data, files, **options)
+
+
+def keep(form: forms.Form, refusal: Refused, ticket: Ticket) -> None:
+    """Let a refused form say why and keep what was typed, to be sent again as a new form.
+
+    Whoever was told what happened meanwhile has the ticket before them as it is now.
+    """
+    form.add_error(None, refusal.message)
+    data: Any = form.data
+    data = data.copy()
+    data["key"] = str(uuid4())
+    if isinstance(refusal, casework.Outdated):
+        data["seen"] = str(ticket.version)
+    form.data = data
+
+
+# --- what is shown ---
+
+
+def context_of(
+    request: HttpRequest, file: CaseFile, *, now: datetime, sent: dict[str, forms.Form]
+) -> dict[str, Any]:
+    """The page's context. ``sent`` holds forms that were refused, by their places."""
+    person = request.user
+    may_answer = person.has_perm("support.answer_ticket")
+    ticket = file.ticket
+    live = ticket.state != Ticket.State.CLOSED
+
+    def form(act: str) -> forms.Form:
+        return sent.get(ACTS[act][1]) or build_form(act, file)
+
+    refundable = any(one.left > 0 and one.open_request is None for one in file.orders)
+    return {
+        "ticket": ticket,
+        "file": _thread(file),
+        "customer": customer_link(ticket.customer),
+        "badges": list(_badges(ticket, now)),
+        "claim": _claim_of(ticket, person, now),
+        "may_answer": may_answer,
+        "live": live,
+        "may_waive": ticket.waiting_since is not None,
+        "decide": list(_panels(file, person, sent.get("decide"), live=live)),
+        "refund_form": (
+            form("request")
+            if "refund" in sent
+            or (live and refundable and person.has_perm("refunds.request_refund"))
+            else None
+        ),
+        "reply_form": form("reply"),
+        "link_form": form("link") if live and may_answer and file.choices else None,
+        "orders": [_order(one, person) for one in file.orders],
+        "requests": [_past(one, person) for one in (*file.here, *file.elsewhere)],
+        "refunded": amount(file.refunded),
+        "balance": amount(file.wallet.balance),
+        "wallet_badge": wallet_badge(file.wallet),
+        "lines": [_line(transfer, links, person) for transfer, links in file.lines],
+        "tickets": [
+            {
+                "link": ticket_link(one.pk, one.subject).html(person),
+                "badge": badge(one.get_state_display(), TICKET_TONES[Ticket.State(one.state)]),
+            }
+            for one in file.tickets
+        ],
+        "problems": [
+            error
+            for bound in sent.values()
+            for error in (bound.non_field_errors() if bound.is_bound else ())
+        ],
+    }
+
+
+def due_badge(label: str, due_at: datetime | None, now: datetime) -> SafeString | str:
+    """When something is due, or since when it is late."""
+    if due_at is None:
+        return ""
+    left = due_at - now
+    words = f"{label} due" if left.total_seconds() >= 0 else f"{label} late since"
+    tone = BAD if left.total_seconds() < 0 else WAITING
+    return badge(f"{words} {due_at:%m-%d %H:%M} UTC ({ago(due_at)})", tone)
+
+
+def _badges(ticket: Ticket, now: datetime) -> Iterator[SafeString | str]:
+    yield badge(ticket.get_state_display(), TICKET_TONES[Ticket.State(ticket.state)])
+    if ticket.queue == Ticket.Queue.SENIORS:
+        yield badge("Senior agents' queue", WAITING)
+    yield due_badge("Answer", ticket.due_at, now)
+    yield due_badge("Dispute", ticket.dispute_due_at, now)
+    if ticket.assignee:
+        yield badge(f"Assigned to {ticket.assignee}", QUIET)
+
+
+def _claim_of(ticket: Ticket, person: Any, now: datetime) -> dict[str, Any]:
+    if ticket.state == Ticket.State.CLOSED:
+        return {"holder": None, "acts": []}
+    over = person.has_perm("support.assign_ticket")
+    mine = []
+    if ticket.assignee_id is None or (over and ticket.assignee_id != person.pk):
+        mine.append(("assign", "Assign to me"))
+    holder = ticket.claimed_by if ticket.claimed_until and ticket.claimed_until > now else None
+    if holder is None or ticket.claimed_until is None:
+        return {"holder": None, "acts": [("claim", "Claim"), *mine]}
+    left = duration(ticket.claimed_until - now)
+    if holder.pk == person.pk:
+        acts = [("release", "Let it go"), *mine]
+        return {"holder": holder, "words": f"Yours for another {left}", "acts": acts}
+    return {
+        "holder": holder,
+        "words": f"Claimed by {holder} for another {left}",
+        "acts": [*([("take_over", "Take over")] if over else []), *mine],
+    }
+
+
+def _thread(file: CaseFile) -> dict[str, Any]:
+    return {
+        "thread_is_longer": file.thread_is_longer,
+        "thread": [
+            {
+                "message": entry.message,
+                "deliveries": [
+                    {
+                        "words": one.get_state_display(),
+                        "tone": DELIVERY_TONES[Outbound.State(one.state)],
+                    }
+                    for one in entry.deliveries
+                ],
+                "attachments": list(_files(entry)),
+            }
+            for entry in file.thread
+        ],
+    }
+
+
+def _files(entry: Entry) -> Iterator[dict[str, Any]]:
+    for one in entry.attachments:
+        yield {
+            "name": one.name,
+            "content_type": one.content_type,
+            "blob": one.blob,
+            "url": reverse("download_attachment", args=[one.pk]),
+            "flagged": one.pk in entry.elsewhere,
+        }
+
+
+def _panels(
+    file: CaseFile, person: Any, sent: forms.Form | None, *, live: bool
+) -> Iterator[dict[str, Any]]:
+    """A panel for each request that waits here, and one for what was typed about another."""
+    typed_of = str(sent.data.get("request", "")) if sent is not None else ""
+    shown = False
+    for one in file.open_requests if live else []:
+        panel = _decide(one, person)
+        bound = sent if typed_of == str(one.request.pk) else None
+        shown = shown or bound is not None
+        if panel["acts"]:
+            panel["form"] = bound or build_form(panel["acts"][0][0], file, asked=one.request)
+        elif bound is not None:
+            panel |= {"form": bound, "acts": _as_it_is(live=live)}
+        yield panel
+    if sent is not None and not shown:
+        yield {
+            "pk": "sent",
+            "title": "What you typed",
+            "words": "What it was about is not to be decided here any more. Your text is kept: "
+            "use it otherwise, or leave it.",
+            "form": sent,
+            "acts": _as_it_is(live=live),
+        }
+
+
+def _as_it_is(*, live: bool) -> list[tuple[str, str, str]]:
+    """What can be done with a text that was typed for a decision which is none any more."""
+    note = ("note", "Keep it as an internal note", "button-quiet")
+    return [("reply", "Send it as a reply", "button-quiet"), note] if live else [note]
+
+
+def _decide(one: CaseRequest, person: Any) -> dict[str, Any]:
+    """The panel of a request that waits: its terms, and what this person may do about it."""
+    asked = one.request
+    rule = policy.rule(asked.clause, asked.policy_version)
+    panel: dict[str, Any] = {
+        "pk": asked.pk,
+        "title": f"{asked}: {asked.get_state_display().lower()}",
+        "words": format_html(
+            "{} asked for <strong>{} USD</strong> of {} under “{}”: {}",
+            asked.requested_by,
+            amount(asked.amount),
+            order_link(asked.order_id).html(person),
+            rule.title,
+            asked.reason,
+        ),
+        "warning": "",
+        "why_not": "",
+        "acts": [],
+    }
+    if one.goodwill:
+        panel["warning"] = (
+            f"The policy does not refund this: “{rule.text}” It can be granted as goodwill only."
+        )
+    elif one.against:
+        panel["warning"] = f"The policy's verdict is against it: {asked.verdict_why}."
+    if asked.state == RefundRequest.State.DISPUTED:
+        return panel | _dispute(asked, panel["words"], person)
+    senior_only = asked.state == RefundRequest.State.ESCALATED and not person.has_perm(
+        "refunds.decide_escalated_refund"
+    )
+    own = asked.requested_by_id == person.pk
+    if own:
+        panel["acts"].append(("withdraw", "Withdraw", "button-quiet"))
+    if person.has_perm("refunds.decide_refund") and not senior_only:
+        if not own:
+            panel["acts"].insert(0, ("approve", "Approve and answer", "button"))
+        panel["acts"].append(("deny", "Deny and answer", "button-danger"))
+    if asked.state == RefundRequest.State.REQUESTED and person.has_perm("refunds.request_refund"):
+        panel["acts"].append(("escalate", "Pass to a senior agent", "button-quiet"))
+    if senior_only and not panel["acts"]:
+        panel["why_not"] = "It waits for a senior agent."
+    return panel
+
+
+def _dispute(asked: RefundRequest, terms: SafeString, person: Any) -> dict[str, Any]:
+    words = format_html(
+        "{} — {} denied it on {}: “{}”. The customer disputes it; what is decided now is final.",
+        terms,
+        asked.decided_by,
+        moment(asked.decided_at),
+        asked.decision_reason,
+    )
+    if not person.has_perm("refunds.resolve_dispute"):
+        return {"words": words, "why_not": "A senior agent decides disputes."}
+    if person.pk in {asked.requested_by_id, asked.decided_by_id}:
+        return {
+            "words": words,
+            "why_not": "You took part in the denial, so another senior agent decides.",
+        }
+    return {
+        "words": words,
+        "acts": [
+            ("overturn", "Overturn and credit", "button"),
+            ("uphold", "Uphold the denial", "button-danger"),
+            ("dismiss", "It is no dispute", "button-quiet"),
+        ],
+    }
+
+
+def _order(one: CaseOrder, person: Any) -> dict[str, Any]:
+    order = one.order
+    state, side = State(order.state), UpstreamSide(order.upstream_side)
+    return {
+        "title": order_link(order.pk).html(person),
+        "badge": badge(state.label, STATE_TONES[state]),
+        "facts": [
+            ("Service / country", mono(f"{order.service} / {order.country}")),
+            ("Phone", mono(order.phone)),
+            ("Price, USD", amount(order.price)),
+            ("Left to refund, USD", amount(one.left)),
+            ("Upstream", f"{order.upstream.name}, reference {order.upstream_ref or '—'}"),
+            ("Their side", badge(side.label, SIDE_TONES.get(side, QUIET))),
+            *_signals(order),
+        ],
+        "sms": [
+            {
+                "at": f"{sms.received_at:%m-%d %H:%M:%S}",
+                "code": mono(privacy.masked_code(sms.code)),
+                "text": privacy.masked_text(sms.text, sms.code),
+                "late": badge("Late", WAITING) if sms.late else "",
+            }
+            for sms in one.sms
+        ],
+        "read_url": (
+            admin_url("orders_order_read_sms", order.pk)
+            if one.sms and person.has_perm("orders.view_sms_text")
+            else ""
+        ),
+        "verdict": one.verdict.why + ".",
+        "version": one.verdict.version,
+        "timeline": sorted(_steps(one), key=lambda step: step[0]),
+    }
+
+
+def _signals(order: Order) -> Iterator[tuple[str, SafeString | str]]:
+    if order.refused_at:
+        yield "Refused to sell", format_html("{} {}", moment(order.refused_at), order.refusal_code)
+    if order.broken_at:
+        yield "Reported broken", format_html("{} {}", moment(order.broken_at), order.broken_signal)
+
+
+def _steps(one: CaseOrder) -> Iterator[tuple[datetime, str]]:
+    order = one.order
+    steps: tuple[tuple[datetime | None, str], ...] = (
+        (order.placed_at, "Placed"),
+        (order.allocation_started_at, "Number being bought"),
+        (order.allocated_at, "Number handed out"),
+        (order.deadline, "Deadline for an SMS"),
+        (order.rental_ends_at, "Rental ends"),
+        (order.ended_at, f"Ended: {State(order.state).label.lower()}"),
+    )
+    yield from ((at, what) for at, what in steps if at is not None)
+    yield from ((sms.received_at, _arrived(sms)) for sms in one.sms)
+    yield from (
+        (refund.created_at, f"Refunded {amount(refund.amount)} USD: {policy.title(refund.clause)}")
+        for refund in one.refunds
+    )
+
+
+def _arrived(sms: Sms) -> str:
+    return "SMS arrived, late" if sms.late else "SMS arrived"
+
+
+def _past(one: CaseRequest, person: Any) -> dict[str, Any]:
+    asked = one.request
+    disputed = ", disputed" if asked.disputed_at else ""
+    where = f", ticket {one.ticket_id}" if one.ticket_id else ""
+    return {
+        "link": request_link(asked).html(person),
+        "badge": badge(asked.get_state_display(), REQUEST_TONES[RefundRequest.State(asked.state)]),
+        "words": f"Of order {asked.order_id}{disputed}{where}",
+    }
+
+
+def _line(transfer: Transfer, links: list[Link], person: Any) -> dict[str, Any]:
+    what = str(Transfer.Kind(transfer.kind).label)
+    return {
+        # A deposit's own name says it already.
+        "what": "" if any(link.text.startswith(what) for link in links) else what,
+        "cause": joined(link.html(person) for link in links),
+        "amount": signed(transfer.change),
+    }

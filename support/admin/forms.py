@@ -1,0 +1,179 @@
+"""The forms of a case's page. What was typed is kept when a verb refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+from django import forms
+from django.core.files.uploadedfile import UploadedFile
+from unfold.widgets import (
+    UnfoldAdminDecimalFieldWidget,
+    UnfoldAdminSelectWidget,
+    UnfoldAdminTextareaWidget,
+)
+
+from orders.models import Order, State
+from smsactivator.common.money import DECIMAL_PLACES, MAX_DIGITS
+from support.casefile import CaseOrder
+from support.models import LONGEST_BODY
+
+THEN = (
+    ("open", "Leave it open"),
+    ("waiting", "Wait for the customer"),
+    ("resolved", "Resolve"),
+)
+
+
+class FilesInput(forms.ClearableFileInput):
+    """Several files in one field."""
+
+    allow_multiple_selected = True
+
+
+class FilesField(forms.FileField):
+    """Any number of files, as a list. What they may be is the verb's to say."""
+
+    widget = FilesInput
+
+    def clean(self, data: Any, initial: Any = None) -> list[UploadedFile[Any]]:
+        """The files that were sent; an empty one is left to the verb, which says what is wrong."""
+        return [file for file in data or [] if file]
+
+
+class CaseForm(forms.Form):
+    """A form of the page: ``seen`` is the ticket's version it shows, ``key`` names the form."""
+
+    seen = forms.IntegerField(min_value=0, widget=forms.HiddenInput)
+    key = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
+
+
+class ActForm(forms.Form):
+    """A button without anything to type. Pressed twice, it changes nothing more."""
+
+
+class ReplyForm(CaseForm):
+    """What the customer is answered, or what colleagues are told."""
+
+    body = forms.CharField(
+        label="Text",
+        max_length=LONGEST_BODY,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 6}),
+    )
+    then = forms.ChoiceField(
+        label="After the reply",
+        choices=THEN,
+        initial="resolved",
+        widget=UnfoldAdminSelectWidget,
+    )
+    # Where Django's own name for what was sent is taken.
+    evidence = FilesField(label="Files", required=False)
+
+
+class AnsweringForm(CaseForm):
+    """A decision with its reason and the reply that goes with it."""
+
+    reason = forms.CharField(
+        label="Reason, for us",
+        max_length=2000,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
+        help_text="Kept for good, and read by whoever asks why in years to come.",
+    )
+    body = forms.CharField(
+        label="Reply to the customer",
+        max_length=LONGEST_BODY,
+        required=False,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 4}),
+        help_text="The outcome and the clause in plain words are added to it.",
+    )
+    then = forms.ChoiceField(
+        label="After the reply",
+        choices=THEN,
+        initial="resolved",
+        widget=UnfoldAdminSelectWidget,
+    )
+
+
+class DecideForm(AnsweringForm):
+    """What becomes of a request that waits."""
+
+    request = forms.IntegerField(widget=forms.HiddenInput)
+
+
+class ApproveForm(DecideForm):
+    """As ``DecideForm``; an approval in agreement with the policy needs no reason."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["reason"].required = False
+
+
+class RefundForm(AnsweringForm):
+    """How much of which order goes back, under which clause, and why."""
+
+    order = forms.TypedChoiceField(coerce=int, widget=UnfoldAdminSelectWidget)
+    clause = forms.ChoiceField(
+        widget=UnfoldAdminSelectWidget, help_text="Behind each: what the policy says of it here."
+    )
+    amount = forms.DecimalField(
+        label="Amount, USD",
+        max_digits=MAX_DIGITS,
+        decimal_places=DECIMAL_PLACES,
+        widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "0.0001"}),
+    )
+    field_order = ("order", "clause", "amount", "reason", "body", "then")
+
+    def __init__(self, *args: Any, orders: Sequence[CaseOrder], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields[
+            "body"
+        ].help_text = (
+            "Sent as a reply. To a denial the outcome and the clause in plain words are added."
+        )
+        # What was sent is the verb's to refuse, with the reason, and stays on the page.
+        refundable = [
+            one for one in orders if self.is_bound or (one.left > 0 and one.open_request is None)
+        ]
+        self.fields["order"].choices = [  # type: ignore[attr-defined]
+            (
+                one.order.pk,
+                f"{one.order}: {one.order.service} / {one.order.country}, {one.left} USD left",
+            )
+            for one in refundable
+        ]
+        clauses: dict[str, dict[str, str]] = {"Refunded by ticket": {}, "Not refunded": {}}
+        for one in refundable:
+            for option in one.options:
+                group = "Refunded by ticket" if option.rule.outcome == "ticket" else "Not refunded"
+                said = (
+                    "for you to judge" if group == "Refunded by ticket" else "as goodwill at most"
+                )
+                if not option.supported:
+                    said = "the facts do not bear it out"
+                words = f"{option.rule.title} — {said}"
+                if len(refundable) > 1 and clauses[group].get(option.rule.clause, words) != words:
+                    words = f"{option.rule.title} — it depends on the order"
+                clauses[group][option.rule.clause] = words
+        self.fields["clause"].choices = [  # type: ignore[attr-defined]
+            ("", "Choose…"),
+            *((group, list(found.items())) for group, found in clauses.items()),
+        ]
+        if refundable:
+            self.fields["amount"].help_text = "Suggested: " + ", ".join(
+                f"{one.suggested} for order {one.order.pk}" for one in refundable
+            )
+            self.fields["amount"].initial = refundable[0].suggested
+
+
+class LinkForm(forms.Form):
+    """An order of the same customer that the ticket is about, too. Linked twice, it is once."""
+
+    order = forms.TypedChoiceField(coerce=int, widget=UnfoldAdminSelectWidget)
+
+    def __init__(self, *args: Any, orders: Sequence[Order], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["order"].choices = [  # type: ignore[attr-defined]
+            (order.pk, f"{order}: {order.service} / {order.country}, {State(order.state).label}")
+            for order in orders
+        ]

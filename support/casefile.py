@@ -1,0 +1,241 @@
+"""Everything that a decision on a ticket needs, read for one page: a fixed number of queries."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.db.models import Prefetch, Q, Sum
+
+from orders.models import DELIVERED, Order, Sms, State
+from refunds import policy
+from refunds.decisions import is_against, is_goodwill, suggested_part
+from refunds.explaining import last_report
+from refunds.facts import is_sms_ruled_out, is_terminated, read
+from refunds.models import Refund, RefundRequest
+from refunds.policy import Outcome, Rule, Verdict
+from smsactivator.common.links import Link, collect
+from smsactivator.common.money import usd
+from support import queries
+from support.models import Attachment, Message, Outbound, Ticket, TicketRefund
+from wallet.models import Transfer, Wallet
+
+THREAD = 200  # newest messages that a page shows
+LINES = 10  # newest lines of the wallet
+ORDERS = 20  # newest orders of the customer that can be chosen from
+OTHERS = 20  # newest requests and tickets of the customer
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A message of the thread with its files and its deliveries.
+
+    ``elsewhere`` are files (by primary key) whose content stands on another customer's ticket too.
+    """
+
+    message: Message
+    attachments: list[Attachment]
+    deliveries: list[Outbound]
+    elsewhere: set[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A clause that an order's refund can be decided under, and the policy's verdict on it."""
+
+    rule: Rule
+    verdict: Verdict
+
+    @property
+    def supported(self) -> bool:
+        """Whether the facts of the order bear the clause out."""
+        return self.verdict.clause == self.rule.clause
+
+
+@dataclass(frozen=True, slots=True)
+class CaseOrder:
+    """An order that the ticket is about: what was known and done, and what can still be done.
+
+    ``left`` is what is left of its price, ``suggested`` what to refund of it, USD.
+    """
+
+    order: Order
+    sms: list[Sms]
+    refunds: list[Refund]
+    verdict: Verdict
+    options: list[Option]
+    left: Decimal
+    suggested: Decimal
+    open_request: RefundRequest | None
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRequest:
+    """A refund that was asked for, of this customer, and the ticket that it is decided on: of a
+    disputed one where it was disputed, which may be a ticket that follows the first.
+    """
+
+    request: RefundRequest
+    ticket_id: int | None
+    against: bool
+    goodwill: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CaseFile:
+    """What one page shows of a ticket."""
+
+    ticket: Ticket
+    wallet: Wallet
+    thread: list[Entry]
+    thread_is_longer: bool
+    orders: list[CaseOrder]
+    choices: list[Order]
+    here: list[CaseRequest]
+    elsewhere: list[CaseRequest]
+    lines: list[tuple[Transfer, list[Link]]]
+    tickets: list[Ticket]
+    refunded: Decimal
+
+    @property
+    def open_requests(self) -> list[CaseRequest]:
+        """What is still to be decided on this ticket, the oldest first."""
+        return [one for one in reversed(self.here) if _is_open(one.request)]
+
+
+def read_case(ticket: Ticket) -> CaseFile:
+    """The case of a ticket that was read with its customer, wallet and people.
+
+    The same number of queries, however much there is of anything.
+    """
+    wallet = ticket.customer.wallet
+    messages = list(
+        Message.objects.filter(ticket=ticket).select_related("author").order_by("-id")[: THREAD + 1]
+    )
+    shown = list(reversed(messages[:THREAD]))
+    linked = list(
+        Order.objects.filter(tickets=ticket)
+        .select_related("upstream", "offer")
+        .prefetch_related(
+            Prefetch("messages", Sms.objects.order_by("received_at", "pk")),
+            Prefetch("refunds", Refund.objects.order_by("part")),
+            "refund_requests",
+        )
+        .order_by("-id")[:ORDERS]
+    )
+    asked = RefundRequest.objects.select_related(
+        "order", "requested_by", "decided_by", "resolved_by", "case__disputed_by"
+    ).order_by("-id")
+    # All of them: what waits here for a decision is never the one that did not fit.
+    here = list(asked.filter(pk__in=queries.cases_of(ticket).values("request")))
+    elsewhere = asked.filter(order__customer=ticket.customer_id).exclude(
+        pk__in=[request.pk for request in here]
+    )
+    lines = list(Transfer.objects.filter(wallet=wallet.pk).order_by("-wallet_version")[:LINES])
+    causes = collect("wallet.Transfer", [line.pk for line in lines])
+    refunded = Refund.objects.filter(order__customer=ticket.customer_id).aggregate(
+        sum=Sum("amount")
+    )["sum"]
+    return CaseFile(
+        ticket=ticket,
+        wallet=wallet,
+        thread=_entries(ticket, shown),
+        thread_is_longer=len(messages) > THREAD,
+        orders=[_order(order, wallet, ticket.opened_at) for order in linked],
+        choices=list(
+            Order.objects.filter(customer=ticket.customer_id)
+            .exclude(pk__in=[order.pk for order in linked])
+            .order_by("-id")[:ORDERS]
+        ),
+        here=[_request(request) for request in here],
+        elsewhere=[_request(request) for request in elsewhere[:OTHERS]],
+        lines=[(line, causes[line.pk]) for line in lines],
+        tickets=list(
+            Ticket.objects.filter(customer=ticket.customer_id)
+            .exclude(pk=ticket.pk)
+            .order_by("-id")[:OTHERS]
+        ),
+        refunded=refunded or usd(0),
+    )
+
+
+def _is_open(request: RefundRequest) -> bool:
+    return request.state in queries.UNDECIDED
+
+
+def _request(request: RefundRequest) -> CaseRequest:
+    case: TicketRefund | None = getattr(request, "case", None)
+    home = (case.disputed_by or case) if case else None
+    return CaseRequest(
+        request=request,
+        ticket_id=home.ticket_id if home else None,
+        against=is_against(request),
+        goodwill=is_goodwill(request),
+    )
+
+
+def _order(order: Order, wallet: Wallet, lost_since: datetime) -> CaseOrder:
+    version = policy.in_force(order.placed_at)
+    refunds = list(order.refunds.all())
+    back = sum((refund.amount for refund in refunds), Decimal(0))
+    known: dict[str, Any] = {
+        "sms": sum(not sms.late for sms in order.messages.all()),
+        "sms_ruled_out": is_sms_ruled_out(order),
+        "refunded": back,
+        "terminated": is_terminated(order, wallet.state),
+    }
+    requests = list(order.refund_requests.all())
+    report = last_report(requests)
+    goodwill = sum((one.amount for one in requests if one.goodwill_id), Decimal(0))
+    # A rental whose number was reported broken refunds itself.
+    refundable = order.state in DELIVERED or (
+        order.state == State.ACTIVE and order.broken_at is None
+    )
+    left = usd(order.price - back - goodwill) if refundable else usd(0)
+    return CaseOrder(
+        order=order,
+        sms=list(order.messages.all()),
+        refunds=refunds,
+        verdict=version.verdict(read(order, **known, reported=report.clause if report else "")),
+        options=[
+            Option(rule, version.verdict(read(order, **known, reported=rule.clause)))
+            for rule in version.rules
+            if rule.outcome in {Outcome.TICKET, Outcome.NOT_REFUNDABLE}
+        ],
+        left=left,
+        suggested=min(left, suggested_part(order, lost_since)),
+        open_request=next((one for one in requests if _is_open(one)), None),
+    )
+
+
+def _entries(ticket: Ticket, messages: list[Message]) -> list[Entry]:
+    pks = [message.pk for message in messages]
+    attachments: dict[int, list[Attachment]] = defaultdict(list)
+    files = list(
+        Attachment.objects.filter(message__in=pks)
+        .select_related("blob")
+        .defer("blob__content")
+        .order_by("pk")
+    )
+    for one in files:
+        attachments[one.message_id].append(one)
+    elsewhere = set(
+        Attachment.objects.filter(blob__in={one.blob_id for one in files})
+        .filter(~Q(message__ticket__customer=ticket.customer_id))
+        .values_list("blob_id", flat=True)
+    )
+    deliveries: dict[int, list[Outbound]] = defaultdict(list)
+    for delivery in Outbound.objects.filter(message__in=pks).order_by("pk"):
+        deliveries[delivery.message_id].append(delivery)
+    return [
+        Entry(
+            message=message,
+            attachments=attachments[message.pk],
+            deliveries=deliveries[message.pk],
+            elsewhere={one.pk for one in attachments[message.pk] if one.blob_id in elsewhere},
+        )
+        for message in messages
+    ]

@@ -1,0 +1,55 @@
+"""What a customer is told of a decided refund: the clause in the policy's own words, what follows,
+and, after a dispute, that it is final.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from refunds import policy
+from refunds.decisions import is_goodwill
+from refunds.models import RefundRequest
+
+State = RefundRequest.State
+FINAL = "This decision is final."
+
+
+def words(asked: RefundRequest) -> str:
+    """The outcome of a decided request, in plain words."""
+    order, amount = f"order {asked.order_id}", dollars(asked.amount)
+    clause = f"Refund policy: “{policy.text(asked.clause, asked.policy_version)}”"
+    if asked.state in {State.APPROVED, State.OVERTURNED}:
+        why = (
+            f"{clause} The policy does not refund this; we have made an exception as goodwill."
+            if is_goodwill(asked)
+            else clause
+        )
+        credited = f"{amount} USD for {order} have been credited to your wallet."
+        if asked.state == State.APPROVED:
+            return f"{credited}\n{why}"
+        return (
+            "A senior agent who had taken no part in it has looked at your case again and decided "
+            f"for you: {credited}\n{why}\n{FINAL}"
+        )
+    if asked.state == State.DENIED:
+        return (
+            f"We cannot refund {order}.\n{clause}\nIf you disagree, reply to this thread with "
+            "additional evidence: a senior agent who took no part in this decision will look at it."
+        )
+    if asked.state == State.UPHELD:
+        return (
+            "A senior agent who had taken no part in it has looked at your case again: "
+            f"{order} is not refunded.\n{clause}\n{FINAL}"
+        )
+    if asked.state == State.DISMISSED:
+        return (
+            f"We have not taken your last message as a dispute: {order} is not refunded.\n"
+            f"{clause}\n{FINAL}"
+        )
+    raise ValueError(f"{asked} is {asked.state}: there is no outcome to tell")
+
+
+def dollars(amount: Decimal) -> str:
+    """An amount as a customer reads it: two places, or as many as it needs."""
+    cents = amount.quantize(Decimal("0.01"))
+    return str(cents if cents == amount else amount.normalize())

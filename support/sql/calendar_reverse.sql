@@ -1,0 +1,3 @@
+DROP TRIGGER exception_history_is_append_only ON support_historicalcalendarexception;
+DROP TRIGGER calendar_history_is_append_only ON support_historicalcalendar;
+DROP TRIGGER calendar_is_kept ON support_calendar;

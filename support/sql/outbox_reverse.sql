@@ -1,0 +1,5 @@
+DROP TRIGGER outbound_history_is_append_only ON support_historicaloutbound;
+DROP TRIGGER outbound_follows_its_states ON support_outbound;
+DROP FUNCTION outbound_follows_its_states;
+DROP TRIGGER outbound_is_public ON support_outbound;
+DROP FUNCTION outbound_is_public;

@@ -1,0 +1,52 @@
+"""What tickets tell on timelines, and what is told of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from refunds.models import RefundRequest
+from refunds.timelines import SEES_REQUESTS, request_link
+from smsactivator.common.links import Link, admin_url
+from smsactivator.common.timeline import LONGEST, Entry, entries_for, histories
+from support.models import Ticket, TicketRefund
+
+SEES_TICKETS = "support.view_historicalticket"
+
+
+def ticket_link(pk: int, subject: str = "") -> Link:
+    """A ticket's page."""
+    text = f"Ticket {pk}: {subject}" if subject else f"Ticket {pk}"
+    return Link(text, admin_url("support_ticket_change", pk), "support.view_ticket")
+
+
+@entries_for("support.Ticket")
+def refunds_of_tickets(pks: Sequence[int]) -> Mapping[int, Iterable[Entry]]:
+    """The refunds that people asked for on these tickets, and what became of them."""
+    cases = TicketRefund.objects.filter(ticket_id__in=pks).select_related("request")
+    found = {case.request_id: case for case in cases.order_by("-pk")[: LONGEST + 1]}
+    entries: dict[int, list[Entry]] = defaultdict(list)
+    for pk, steps in histories(
+        RefundRequest,
+        list(found),
+        named=lambda pk: request_link(found[pk].request),
+        permission=SEES_REQUESTS,
+    ).items():
+        entries[found[pk].ticket_id].extend(steps)
+    return entries
+
+
+@entries_for("wallet.Customer")
+def tickets_of_customers(pks: Sequence[int]) -> Mapping[int, Iterable[Entry]]:
+    """What happened to these customers' newest tickets."""
+    newest = Ticket.objects.filter(customer_id__in=pks).order_by("-pk")[: LONGEST + 1]
+    found = {ticket.pk: ticket for ticket in newest}
+    entries: dict[int, list[Entry]] = defaultdict(list)
+    for pk, steps in histories(
+        Ticket,
+        list(found),
+        named=lambda pk: ticket_link(pk, found[pk].subject),
+        permission=SEES_TICKETS,
+    ).items():
+        entries[found[pk].customer_id].extend(steps)
+    return entries

@@ -1,0 +1,66 @@
+"""How much a person may move by one kind of decision, by the limits of the person's roles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import PermissionDenied
+from django.db.models import Max
+from django.utils import timezone
+
+from smsactivator.common.errors import Refused
+from wallet.models import RoleLimit
+
+
+class OverLimit(Refused):
+    """The amount is above what this person's roles may move."""
+
+    code = "over_limit"
+    status = 403
+
+
+def require(person: Any, *permissions: str) -> None:
+    """Raise PermissionDenied unless the person has every one of the permissions."""
+    if not person.has_perms(permissions):
+        raise PermissionDenied
+
+
+def hold(
+    person: Any,
+    decision: RoleLimit.Decision,
+    amount: Decimal,
+    used_since: Callable[[datetime], Decimal],
+) -> None:
+    """Make sure that the person may move ``amount`` USD more today (UTC), by one decision.
+
+    Locks the person's row, before anything else is locked, so that two decisions at once do not
+    both fit. ``used_since`` tells what the person has moved by such decisions since a moment, and
+    is asked under the lock. Raises OverLimit.
+    """
+    lock(person)
+    limits = RoleLimit.objects.filter(role__user=person, decision=decision).aggregate(
+        each=Max("each"), daily=Max("daily")
+    )
+    each, daily = limits["each"] or Decimal(0), limits["daily"] or Decimal(0)
+    name = decision.label.lower()
+    if amount > each:
+        raise OverLimit(
+            f"Your limit for one {name} is {each} USD, and this is {amount} USD: "
+            "ask somebody with a higher limit."
+        )
+    midnight = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    used = used_since(midnight)
+    if used + amount > daily:
+        raise OverLimit(
+            f"Your limit for {name} is {daily} USD a day, and {used} USD are used up today (UTC): "
+            "ask somebody else, or wait for tomorrow."
+        )
+
+
+def lock(person: Any) -> None:
+    """Lock the person's row: a form that is sent twice is worked on once after the other."""
+    get_user_model().objects.select_for_update(no_key=True).get(pk=person.pk)

@@ -1,0 +1,378 @@
+"""What people decide about money: corrections, claims, terminations, and each role's limits."""
+
+from __future__ import annotations
+
+import uuid
+from decimal import Decimal
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.contrib.auth.models import Group
+from django.core.exceptions import ValidationError
+from django.db import models
+from django.db.models import F, Q
+from django_fsm import FSMField, FSMModelMixin, transition
+
+from smsactivator.common.history import records
+from smsactivator.common.money import MoneyField
+from wallet.models.customers import Customer
+from wallet.models.ledger import Deposit, Transfer
+
+
+class RoleLimit(models.Model):
+    """How much the members of a role may move by one kind of decision, USD.
+
+    Without a row a role may move nothing. A person in several roles has the largest of the limits.
+    """
+
+    class Decision(models.TextChoices):
+        GOODWILL = "goodwill", "Goodwill"
+        ADJUSTMENT = "adjustment", "Adjustment"
+        REVERSAL = "reversal", "Reversal"
+        DECIDED_REFUND = "decided_refund", "Decided refund"
+
+    role = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="limits")
+    decision = models.CharField(max_length=16, choices=Decision)
+    each = MoneyField("limit each", help_text="USD, the most that one decision may move.")
+    daily = MoneyField("limit a day", help_text="USD, the most that one person may move a UTC day.")
+
+    history = records()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["role", "decision"], name="role_limit_once"),
+            models.CheckConstraint(
+                condition=Q(each__gte=0, daily__gte=F("each")), name="role_limit_each_within_daily"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_decision_display()} by {self.role}"
+
+    def clean(self) -> None:
+        """Say what the constraint asks for."""
+        if self.each is not None and self.daily is not None and not 0 <= self.each <= self.daily:
+            raise ValidationError({"each": "A limit is 0 USD or more, and at most that of a day."})
+
+
+class Decision(FSMModelMixin, models.Model):
+    """What one person requests and another decides. The database holds that they are two."""
+
+    class State(models.TextChoices):
+        REQUESTED = "requested", "Waiting for a second person"
+        CONFIRMED = "confirmed", "Confirmed"
+        REJECTED = "rejected", "Rejected"
+        WITHDRAWN = "withdrawn", "Withdrawn"
+
+    state = FSMField(
+        default=State.REQUESTED, choices=State, protected=True, max_length=16, editable=False
+    )
+    reason = models.TextField(help_text="Why, for whoever reads this in years.")
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+"
+    )
+    requested_at = models.DateTimeField()
+    # Of the form that was sent: sent twice, it is one request.
+    request_key = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
+    decided_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+"
+    )
+    decided_at = models.DateTimeField(null=True)
+    decision_reason = models.TextField(default="", blank=True)
+
+    class Meta:
+        abstract = True
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.CheckConstraint(condition=~Q(reason=""), name="%(class)s_has_a_reason"),
+            models.CheckConstraint(
+                condition=Q(state="requested", decided_by__isnull=True, decided_at__isnull=True)
+                | Q(
+                    ~Q(decided_by=F("requested_by")),
+                    state__in=["confirmed", "rejected"],
+                    decided_by__isnull=False,
+                    decided_at__isnull=False,
+                )
+                | Q(
+                    state="withdrawn",
+                    decided_by=F("requested_by"),
+                    decided_by__isnull=False,
+                    decided_at__isnull=False,
+                ),
+                name="%(class)s_decided_by_a_second_person",
+            ),
+        ]
+
+    @transition("state", source=State.REQUESTED, target=State.CONFIRMED)
+    def confirm(self) -> None:
+        """A second person agrees."""
+
+    @transition("state", source=State.REQUESTED, target=State.REJECTED)
+    def reject(self) -> None:
+        """A second person does not agree."""
+
+    @transition("state", source=State.REQUESTED, target=State.WITHDRAWN)
+    def withdraw(self) -> None:
+        """The one who requested it takes it back."""
+
+
+class Correction(Decision):
+    """A movement that people decide: an adjustment, goodwill, or the reversal of a transfer.
+
+    ``amount`` is what it does to the wallet's balance, USD, signed; for the reversal of a transfer
+    that touched no wallet it is that transfer's amount.
+    """
+
+    class Kind(models.TextChoices):
+        GOODWILL = "goodwill", "Goodwill"
+        ADJUSTMENT = "adjustment", "Adjustment"
+        REVERSAL = "reversal", "Reversal"
+
+    kind = models.CharField(max_length=16, choices=Kind)
+    customer = models.ForeignKey(
+        Customer, on_delete=models.PROTECT, null=True, related_name="corrections"
+    )
+    amount = MoneyField()
+    reverses = models.ForeignKey(
+        Transfer, on_delete=models.PROTECT, null=True, related_name="corrections", db_index=False
+    )
+    transfer = models.OneToOneField(
+        Transfer, on_delete=models.PROTECT, null=True, related_name="correction"
+    )
+
+    history = records(no_db_index=["transfer", "reverses", "customer"])
+
+    class Meta(Decision.Meta):
+        abstract = False
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            *Decision.Meta.constraints,
+            models.CheckConstraint(
+                condition=Q(kind="goodwill", amount__gt=0, customer__isnull=False)
+                | Q(~Q(amount=0), kind="adjustment", customer__isnull=False)
+                | Q(~Q(amount=0), kind="reversal"),
+                name="correction_amount_fits_its_kind",
+            ),
+            models.CheckConstraint(
+                condition=Q(kind="reversal", reverses__isnull=False)
+                | Q(kind__in=["goodwill", "adjustment"], reverses__isnull=True),
+                name="correction_reversal_names_its_transfer",
+            ),
+            models.CheckConstraint(
+                condition=Q(state="confirmed", transfer__isnull=False)
+                | Q(~Q(state="confirmed"), transfer__isnull=True),
+                name="correction_moves_money_when_confirmed",
+            ),
+            models.UniqueConstraint(
+                fields=["reverses"],
+                condition=Q(reverses__isnull=False, state__in=["requested", "confirmed"]),
+                name="correction_reverses_once",
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["-id"], condition=Q(state="requested"), name="correction_waiting_newest"
+            ),
+            models.Index(fields=["requested_by", "requested_at"], name="correction_by_requester"),
+            models.Index(
+                fields=["decided_by", "decided_at"],
+                condition=Q(state="confirmed"),
+                name="correction_by_confirmer",
+            ),
+        ]
+        permissions = [
+            ("request_goodwill", "Can request goodwill"),
+            ("request_adjustment", "Can request adjustments"),
+            ("request_reversal", "Can request reversals"),
+            ("confirm_correction", "Can confirm and reject corrections"),
+        ]
+
+    def __str__(self) -> str:
+        return f"Correction {self.pk}"
+
+
+class Claim(FSMModelMixin, models.Model):
+    """A chargeback claim that was filed against a deposit.
+
+    Policy, disputes: "any chargeback claim filed against a crypto provider is the user's
+    responsibility, not ours, and may result in account termination per /tos §9."
+    """
+
+    class State(models.TextChoices):
+        OPEN = "open", "Open"
+        DISMISSED = "dismissed", "Dismissed"
+        UPHELD = "upheld", "Termination requested"
+
+    deposit = models.ForeignKey(Deposit, on_delete=models.PROTECT, related_name="claims")
+    reference = models.CharField(
+        "provider's reference", max_length=128, help_text="The claim's number at the provider."
+    )
+    evidence = models.TextField(help_text="What the provider sent, in its words.")
+    # Whether recording it froze the wallet, so that dismissing it may unfreeze it.
+    froze = models.BooleanField(editable=False)
+    recorded_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+"
+    )
+    recorded_at = models.DateTimeField()
+    state = FSMField(default=State.OPEN, choices=State, protected=True, max_length=16)
+    decided_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+"
+    )
+    decided_at = models.DateTimeField(null=True)
+    decision_reason = models.TextField(default="", blank=True)
+
+    history = records(no_db_index=["deposit"])
+
+    class Meta:
+        verbose_name = "chargeback claim"
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["deposit", "reference"], name="claim_reference_once"),
+            models.UniqueConstraint(
+                fields=["deposit"], condition=Q(state="open"), name="claim_one_open_a_deposit"
+            ),
+            models.CheckConstraint(
+                condition=~Q(reference="") & ~Q(evidence=""), name="claim_has_evidence"
+            ),
+            models.CheckConstraint(
+                condition=Q(state="open", decided_by__isnull=True, decided_at__isnull=True)
+                | Q(
+                    ~Q(decision_reason=""),
+                    state__in=["dismissed", "upheld"],
+                    decided_by__isnull=False,
+                    decided_at__isnull=False,
+                ),
+                name="claim_decided_with_a_reason",
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["-id"], condition=Q(state="open"), name="claim_open_newest"),
+        ]
+        permissions = [
+            ("record_claim", "Can record chargeback claims"),
+            ("decide_claim", "Can dismiss chargeback claims or ask for a termination"),
+        ]
+
+    def __str__(self) -> str:
+        return f"Claim {self.reference}"
+
+    @transition("state", source=State.OPEN, target=State.DISMISSED)
+    def dismiss(self) -> None:
+        """The claim comes to nothing."""
+
+    @transition("state", source=State.OPEN, target=State.UPHELD)
+    def uphold(self) -> None:
+        """The claim is a reason to terminate; a second person decides."""
+
+    @transition("state", source=State.UPHELD, target=State.OPEN)
+    def reopen(self) -> None:
+        """The termination was not confirmed: the claim is to be decided again."""
+
+
+class Termination(Decision):
+    """The end of a customer's account: the balance and the prices of open orders are forfeited.
+
+    Policy, not granted: "AUP violations resulting in account termination — wallet balance is
+    forfeited per /aup."
+    """
+
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="terminations")
+    claim = models.ForeignKey(
+        Claim, on_delete=models.PROTECT, null=True, related_name="terminations"
+    )
+    # Whether requesting it froze the wallet, so that rejecting it may unfreeze it.
+    froze = models.BooleanField(editable=False)
+    transfer = models.OneToOneField(
+        Transfer, on_delete=models.PROTECT, null=True, related_name="termination"
+    )
+    wallet_amount = MoneyField(default=0, help_text="USD, forfeited from the wallet.")
+    orders_amount = MoneyField(default=0, help_text="USD, forfeited from open orders.")
+    orders_ended = models.PositiveIntegerField(default=0)
+    # Ended by a reinstatement.
+    reinstated = models.BooleanField(default=False)
+
+    history = records(no_db_index=["transfer", "customer", "claim"])
+
+    class Meta(Decision.Meta):
+        abstract = False
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            *Decision.Meta.constraints,
+            models.UniqueConstraint(
+                fields=["customer"],
+                condition=Q(state="requested") | Q(state="confirmed", reinstated=False),
+                name="termination_one_at_a_time",
+            ),
+            models.CheckConstraint(
+                condition=Q(state="confirmed", wallet_amount=0, transfer__isnull=True)
+                | Q(state="confirmed", wallet_amount__gt=0, transfer__isnull=False)
+                | Q(
+                    ~Q(state="confirmed"),
+                    wallet_amount=0,
+                    orders_amount=0,
+                    reinstated=False,
+                    transfer__isnull=True,
+                ),
+                name="termination_forfeits_when_confirmed",
+            ),
+            models.CheckConstraint(
+                condition=Q(orders_amount__gte=0), name="termination_orders_amount_not_negative"
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["-id"], condition=Q(state="requested"), name="termination_waiting_newest"
+            ),
+        ]
+        permissions = [
+            ("request_termination", "Can request terminations and reinstatements"),
+            ("confirm_termination", "Can confirm and reject terminations and reinstatements"),
+        ]
+
+    def __str__(self) -> str:
+        return f"Termination {self.pk}"
+
+    @property
+    def forfeited(self) -> Any:
+        """What was forfeited in all, USD."""
+        return self.wallet_amount + self.orders_amount
+
+
+class Reinstatement(Decision):
+    """A terminated customer is let in again, with the forfeited money or without it."""
+
+    termination = models.ForeignKey(
+        Termination, on_delete=models.PROTECT, related_name="reinstatements"
+    )
+    amount = MoneyField(
+        default=Decimal(0), help_text="USD given back: all that was forfeited, or nothing."
+    )
+    transfer = models.OneToOneField(
+        Transfer, on_delete=models.PROTECT, null=True, related_name="reinstatement"
+    )
+
+    history = records(no_db_index=["transfer", "termination"])
+
+    class Meta(Decision.Meta):
+        abstract = False
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            *Decision.Meta.constraints,
+            models.UniqueConstraint(
+                fields=["termination"],
+                condition=Q(state__in=["requested", "confirmed"]),
+                name="reinstatement_once",
+            ),
+            models.CheckConstraint(
+                condition=Q(amount__gte=0), name="reinstatement_amount_not_negative"
+            ),
+            models.CheckConstraint(
+                condition=Q(state="confirmed", amount__gt=0, transfer__isnull=False)
+                | Q(state="confirmed", amount=0, transfer__isnull=True)
+                | Q(~Q(state="confirmed"), transfer__isnull=True),
+                name="reinstatement_gives_back_when_confirmed",
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["-id"], condition=Q(state="requested"), name="reinstatement_waiting_newest"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"Reinstatement {self.pk}"

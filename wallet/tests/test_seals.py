@@ -1,0 +1,287 @@
+"""Daily seals: each day once, when nothing can be added to it; what is changed later shows."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from io import StringIO
+from typing import Any
+
+import psycopg
+import pytest
+import time_machine
+from django.core.management import call_command
+from django.db import IntegrityError, connection, transaction
+
+from wallet import deposits, seals
+from wallet.models import Seal, Transfer
+from wallet.tests import world
+from wallet.tests.attack import CHECK, assert_refused, run, triggers_aside
+from wallet.tests.together import at_once
+
+pytestmark = [pytest.mark.django_db, pytest.mark.broken_books]
+
+FIRST = date(2025, 11, 20)
+
+
+def at(day: int, hour: int = 12, minute: int = 0, second: int = 0) -> datetime:
+    return datetime(2025, 11, day, hour, minute, second, tzinfo=UTC)
+
+
+# When all of three_days are sealed and no later day must be.
+SEALED_AT = at(23, 1)
+
+
+def paid(moment: datetime, amount: str = "1") -> Transfer:
+    with time_machine.travel(moment, tick=False):
+        customer = world.customer()
+        deposit, _ = deposits.deposit(
+            customer, amount=Decimal(amount), reference=f"tx-{customer.pk}"
+        )
+        return deposit.transfer
+
+
+def sealed(moment: datetime) -> list[date]:
+    with time_machine.travel(moment, tick=False):
+        return [seal.day for seal in seals.seal_days()]
+
+
+@pytest.fixture
+def three_days() -> list[Transfer]:
+    """Two transfers on the 20th, none on the 21st, one on the 22nd; all three days are sealed."""
+    transfers = [paid(at(20)), paid(at(20, 23, 59, 59)), paid(at(22))]
+    assert sealed(at(23, 1)) == [date(2025, 11, day) for day in (20, 21, 22)]
+    return transfers
+
+
+def tamper(statement: str) -> None:
+    with triggers_aside() as cursor:
+        cursor.execute(statement)
+
+
+def problems(moment: datetime = SEALED_AT) -> dict[date, str]:
+    with time_machine.travel(moment, tick=False):
+        return {verdict.day: verdict.problem for verdict in seals.verify()}
+
+
+def command(*options: str, moment: datetime = SEALED_AT) -> tuple[int, list[str]]:
+    output = StringIO()
+    try:
+        with time_machine.travel(moment, tick=False):
+            call_command("verify_seals", *options, stdout=output)
+    except SystemExit as end:
+        return int(end.code or 0), output.getvalue().splitlines()
+    return 0, output.getvalue().splitlines()
+
+
+def test_a_seal_is_a_hash_over_the_day_s_lines_and_the_seal_before(three_days):
+    first, second, _third = Seal.objects.order_by("day")
+    lines = "".join(
+        f'{t.pk}|"deposit"|1|{t.credit_account}|1.0000|"USD"|{t.posted_at:%Y-%m-%dT%H:%M:%S.%f}|'
+        f'{t.wallet_id}|1|1.0000|-|"{t.key}"\n'
+        for t in three_days[:2]
+    )
+
+    assert first.digest == hashlib.sha256(f"|2025-11-20\n{lines}".encode()).hexdigest()
+    assert second.digest == hashlib.sha256(f"{first.digest}|2025-11-21\n".encode()).hexdigest()
+    assert [(s.transfers, s.previous) for s in Seal.objects.order_by("day")] == [
+        (2, ""),
+        (0, first.digest),
+        (1, second.digest),
+    ]
+    assert problems() == {}
+
+
+def test_a_day_is_sealed_ten_minutes_after_its_end_and_not_before():
+    paid(at(20))
+
+    assert sealed(at(21, 0, 9, 59)) == []
+    assert sealed(at(21, 0, 10)) == [FIRST]
+    assert sealed(at(21, 0, 11)) == []
+
+
+def test_a_transfer_at_midnight_is_of_the_day_that_begins():
+    paid(at(20))
+    paid(at(21, 0))
+    sealed(at(22, 1))
+
+    assert [s.transfers for s in Seal.objects.order_by("day")] == [1, 1]
+
+
+def test_a_ledger_without_transfers_has_no_days():
+    assert sealed(at(23)) == []
+    assert command() == (0, ["no day is sealed yet"])
+
+
+@pytest.mark.parametrize(
+    ("statement", "day", "problem"),
+    [
+        (
+            "UPDATE wallet_transfer SET amount = 2, balance_after = 2 WHERE id = {0}",
+            20,
+            "is not as it was sealed: a transfer or the seal was changed",
+        ),
+        ("UPDATE wallet_transfer SET key = 'other' WHERE id = {2}", 22, "is not as it was sealed"),
+        ("DELETE FROM wallet_transfer WHERE id = {1}", 20, "has 1 transfers, 2 were sealed"),
+        (
+            "INSERT INTO wallet_transfer (kind, debit_account, credit_account, amount, key,"
+            " posted_at) VALUES ('delivery', 2, 3, 1, 'added', '2025-11-21 10:00+00')",
+            21,
+            "has 1 transfers, 0 were sealed",
+        ),
+        (
+            "UPDATE wallet_transfer SET posted_at = '2025-11-21 10:00+00' WHERE id = {2}",
+            21,
+            "has 1 transfers, 0 were sealed",
+        ),
+        ("UPDATE wallet_seal SET digest = repeat('0', 64) WHERE day = '2025-11-21'", 21, "is not"),
+        ("DELETE FROM wallet_seal WHERE day = '2025-11-21'", 21, "has no seal"),
+        ("DELETE FROM wallet_seal WHERE day = '2025-11-20'", 20, "has no seal"),
+    ],
+)
+def test_what_was_changed_shows_on_its_day(three_days, statement, day, problem):
+    # A removed transfer leaves its payment behind.
+    tamper("DELETE FROM wallet_deposit")
+    tamper(statement.format(*(t.pk for t in three_days)))
+
+    found = problems()
+    code, lines = command()
+
+    assert problem in found[date(2025, 11, day)]
+    assert code == 1
+    assert any(line.startswith(f"2025-11-{day}") and "FAILED" in line for line in lines)
+    untouched = date(2025, 11, {20: 22, 21: 20, 22: 20}[day])
+    assert untouched not in found
+
+
+def test_a_day_and_seal_that_were_made_again_break_the_chain_after_them(three_days):
+    tamper("DELETE FROM wallet_deposit")
+    tamper(f"DELETE FROM wallet_transfer WHERE id = {three_days[0].pk}")
+    digest, transfers = seals._digest(FIRST, "")
+    tamper(
+        f"UPDATE wallet_seal SET digest = '{digest}', transfers = {transfers}"
+        " WHERE day = '2025-11-20'"
+    )
+
+    assert problems() == {date(2025, 11, 21): "does not continue the seal of the day before"}
+
+
+def test_two_transfers_are_not_one_whose_key_says_what_the_other_was(three_days):
+    first, second, _third = three_days
+    _line, words = seals._lines(FIRST)
+    # The second row is gone, and its words are in the key of the first.
+    tamper("DELETE FROM wallet_deposit")
+    tamper(f"DELETE FROM wallet_transfer WHERE id = {second.pk}")
+    tamper(f"UPDATE wallet_transfer SET key = key || chr(10) || '{words}' WHERE id = {first.pk}")
+    tamper("UPDATE wallet_seal SET transfers = 1 WHERE day = '2025-11-20'")
+
+    assert "is not as it was sealed" in problems()[FIRST]
+
+
+@pytest.mark.parametrize("gone", ["day = '2025-11-22'", "day >= '2025-11-21'", "true"])
+def test_the_end_of_the_chain_cannot_be_taken_away(three_days, gone):
+    tamper(f"DELETE FROM wallet_seal WHERE {gone}")
+
+    assert problems(at(23, 2, 9, 59)).get(date(2025, 11, 22)) is None
+    assert problems(at(23, 2, 10))[date(2025, 11, 22)] == "has no seal"
+    assert command(moment=at(23, 2, 10))[0] == 1
+
+
+def seal(day: str, previous: str) -> str:
+    return (
+        "INSERT INTO wallet_seal (day, transfers, digest, previous, sealed_at)"
+        f" VALUES ({day}, 0, repeat('a', 64), '{previous}', now())"
+    )
+
+
+def test_a_seal_is_of_a_day_that_is_over_and_continues_the_one_before(three_days):
+    last = seals.newest()
+    assert last is not None
+    continues = "does not continue the seal before it"
+    assert_refused(CHECK, continues, seal("'2025-11-24'", last.digest))
+    assert_refused(CHECK, continues, seal("'2025-11-19'", last.digest))
+    assert_refused(CHECK, continues, seal("'2025-11-23'", "0" * 64))
+    assert_refused(CHECK, continues, seal("'2025-11-23'", ""))
+    today = "(clock_timestamp() AT TIME ZONE 'UTC')::date"
+    assert_refused(CHECK, "is not over: it is not sealed", seal(today, last.digest))
+    assert_refused(CHECK, "is not over: it is not sealed", seal("'2999-01-01'", last.digest))
+    run(seal("'2025-11-23'", last.digest))
+
+
+def test_the_command_says_the_last_digest_and_compares_it_with_one_that_was_kept(three_days):
+    last = seals.newest()
+
+    code, lines = command()
+
+    assert (code, lines[0]) == (0, "2025-11-20           2 transfers  ok")
+    assert lines[-2:] == [
+        f"Seal of 2025-11-22: {last.digest}",
+        "all days are as they were sealed",
+    ]
+    assert command("--expect", last.digest)[0] == 0
+    assert command("--expect", "0" * 64)[0] == 1
+    assert command("--from", "2025-11-21", "--to", "2025-11-21")[1][0].startswith("2025-11-21")
+
+
+def test_a_day_before_the_books_began_is_not_missing(three_days):
+    code, lines = command("--from", "2025-11-01")
+
+    assert code == 0
+    assert lines[0].startswith("2025-11-20")
+
+
+@pytest.mark.parametrize(
+    "days",
+    [("--from", "2025-11-22", "--to", "2025-11-20"), ("--from", "2027-01-01")],
+)
+def test_a_range_without_a_day_proves_nothing(three_days, days):
+    assert command(*days) == (
+        1,
+        ["no day of the books is between these days: nothing was verified"],
+    )
+
+
+def test_no_transfer_is_added_to_a_sealed_day(three_days):
+    with (
+        pytest.raises(IntegrityError, match="sealed to the end of 2025-11-22"),
+        transaction.atomic(),
+    ):
+        paid(at(22, 23, 59, 59))
+    assert paid(at(23, 0)).posted_at == at(23, 0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_sealing_at_once_seals_each_day_once():
+    paid(at(20))
+    with time_machine.travel(at(23), tick=False):
+        done = at_once(*[seals.seal_days] * 4)
+
+    assert sum(len(one) for one in done) == Seal.objects.count() == 3
+    assert problems() == {}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_day_is_not_sealed_while_somebody_may_write_to_it(monkeypatch):
+    monkeypatch.setattr(seals, "PATIENCE", 0.1)
+    transfer = paid(at(20))
+    names = {"dbname", "user", "password", "host", "port"}
+    given: Any = connection.get_connection_params().items()
+    with psycopg.connect(**{name: value for name, value in given if name in names}) as another:
+        another.execute(
+            "INSERT INTO wallet_transfer (kind, debit_account, credit_account, amount, key,"
+            " posted_at) VALUES ('delivery', 2, 3, 1, 'slow', %s)",
+            [at(20, 23, 59, 59)],
+        )
+        assert sealed(at(21)) == []
+        another.commit()
+
+    assert sealed(at(21)) == [FIRST]
+    assert Seal.objects.get().transfers == 2
+    assert transfer.posted_at.date() == FIRST
+
+
+def test_days_are_read_in_constant_memory_by_a_cursor_of_the_server(three_days, monkeypatch):
+    monkeypatch.setattr(seals, "CHUNK", 1)
+
+    assert problems() == {}
