@@ -27,6 +27,11 @@ def rows_of_migrations() -> tuple[list[object], ...]:
     )
 
 
+def flush() -> None:
+    # As after a transactional test: sequences go on, so the rows of migrations keep their numbers.
+    call_command("flush", interactive=False, verbosity=0, reset_sequences=False)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_flush_leaves_what_migrations_made_and_nothing_else():
     # given what migrations made, and a row of a test
@@ -34,7 +39,7 @@ def test_a_flush_leaves_what_migrations_made_and_nothing_else():
     assert made[0]
     Storefront.objects.create(name="A test's own")
     # when the database is flushed as after each transactional test
-    call_command("flush", interactive=False, verbosity=0)
+    flush()
     # then
     assert rows_of_migrations() == made
     assert not Storefront.objects.exists()
@@ -43,5 +48,5 @@ def test_a_flush_leaves_what_migrations_made_and_nothing_else():
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("table", ["wallet_transfer", "wallet_deposit", "refunds_refund"])
 def test_after_a_flush_the_ledger_refuses_truncate_again(table):
-    call_command("flush", interactive=False, verbosity=0)
+    flush()
     assert_refused(RESTRICT, "append-only", f"TRUNCATE {table} CASCADE")
