@@ -21,7 +21,6 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.widgets import (
     UnfoldAdminTextareaWidget,
-    UnfoldAdminTextInputWidget,
     UnfoldAdminURLInputWidget,
 )
 
@@ -43,7 +42,13 @@ from orders.models import (
 from orders.models import UpstreamSide as Side
 from orders.pages import order_link as order_link
 from orders.pages import sms_link
-from smsactivator.common.admin import BoundedAdmin, Facts, ReadOnlyAdmin, Table, TimeRangeFilter
+from smsactivator.common.admin import (
+    Facts,
+    ReadOnlyAdmin,
+    ReasonedAdmin,
+    Table,
+    TimeRangeFilter,
+)
 from smsactivator.common.display import (
     BAD,
     BUSY,
@@ -60,7 +65,6 @@ from smsactivator.common.display import (
 )
 from smsactivator.common.errors import Refused
 from smsactivator.common.links import Link, admin_url, anchor, collect, joined, source_for
-from smsactivator.common.timeline import timeline
 from wallet.pages import customer_link, named_customers
 
 STATE_TONES = {
@@ -525,41 +529,12 @@ class SmsReadingAdmin(ReadOnlyAdmin):
         )
 
 
-class CatalogueForm(forms.ModelForm):  # type: ignore[type-arg]
-    """An item of the catalogue, and why it is changed."""
-
-    reason = forms.CharField(
-        max_length=200,
-        label="Reason for this change",
-        help_text="Kept in the history.",
-        widget=UnfoldAdminTextInputWidget,
-    )
-
-
-class CatalogueAdmin(BoundedAdmin):
+class CatalogueAdmin(ReasonedAdmin):
     """Edited by administrators, with reason and history."""
 
-    form = CatalogueForm
-    change_form_outer_after_template = "smsactivator/timeline.html"
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        """Through the catalogue's verb, which checks the permission and records who and why."""
-        fields = [name for name in form.changed_data if name != "reason"]
-        catalogue.save(obj, fields, person=request.user, reason=form.cleaned_data["reason"])
-
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        context = dict(extra_context or {})
-        obj = self.get_object(request, object_id) if object_id else None
-        if obj is not None and self.has_view_permission(request, obj):
-            context["timeline"], context["timeline_is_longer"] = timeline(obj, request.user)
-        response: HttpResponse = super().changeform_view(request, object_id, form_url, context)
-        return response
+    def write(self, obj: Any, fields: list[str], *, person: Any, reason: str) -> None:
+        """Through the catalogue's verb."""
+        catalogue.save(obj, fields, person=person, reason=reason)
 
 
 @admin.register(Offer)

@@ -15,7 +15,7 @@ from django_fsm import can_proceed
 from orders.models import OPEN, Order
 from smsactivator.common.errors import Refused
 from smsactivator.common.history import Actor
-from wallet import ledger, standing
+from wallet import ledger, payouts, standing
 from wallet.deciding import given
 from wallet.limits import require
 from wallet.models import Account, Transfer, Wallet
@@ -24,7 +24,7 @@ CENT = Decimal("0.01")
 
 
 class NotEmpty(Refused):
-    """The wallet holds a cent or more, or the customer has open orders."""
+    """The wallet holds a cent or more, or the customer has open orders or payouts."""
 
     code = "wallet_not_empty"
 
@@ -44,6 +44,10 @@ def close(person: Any, wallet_id: int, *, reason: str) -> Wallet:
         if wallet.balance >= CENT:
             raise NotEmpty(
                 f"The wallet holds {wallet.balance} USD: it is paid out or spent before it closes."
+            )
+        if payouts.open_of(wallet_id):
+            raise NotEmpty(
+                "A payout of the customer is open: it must end before the wallet closes."
             )
         if Order.objects.filter(customer=wallet_id, state__in=OPEN).exists():
             raise NotEmpty("The customer has open orders: they must end before the wallet closes.")

@@ -20,7 +20,7 @@ from orders.models import OPEN, Order, UpstreamSide
 from smsactivator.common import history
 from smsactivator.common.errors import Refused
 from smsactivator.common.history import Actor
-from wallet import claims, ledger, standing
+from wallet import claims, ledger, payouts, standing
 from wallet.deciding import DECIDED, decide, given, lock_requested, same_request, take_back
 from wallet.limits import lock, require
 from wallet.models import (
@@ -92,15 +92,18 @@ def request(
 def confirm(person: Any, termination_id: int, *, reason: str = "") -> Termination:
     """Agree, as a second person: the wallet is forfeited and open orders end as forfeited.
 
+    Payouts that nobody has sent are rejected first, so that their money is forfeited as well; those
+    on their way are left to whoever settles them.
     The numbers that open orders hold are given back to their upstreams by the next sweep of
-    releases. Locks the person, the termination, the customer's open orders, the wallet. Raises
-    PermissionDenied, DecisionUnknown, AlreadyDecided, OwnRequest.
+    releases. Locks the person, the termination, the customer's payouts and open orders, the
+    wallet. Raises PermissionDenied, DecisionUnknown, AlreadyDecided, OwnRequest.
     """
     require(person, "wallet.confirm_termination")
     with transaction.atomic():
         lock(person)
         termination = lock_requested(Termination, termination_id)
         decide(termination, person, reason)
+        waiting = payouts.lock_rejectable(termination.customer_id)
         # Frozen since the request, so no order is placed meanwhile; those that end are left out.
         open_now = Order.objects.filter(customer=termination.customer_id, state__in=OPEN)
         orders = [
@@ -108,6 +111,9 @@ def confirm(person: Any, termination_id: int, *, reason: str = "") -> Terminatio
             for order in lock_orders(list(open_now.values_list("pk", flat=True)))
             if order.state in OPEN
         ]
+        # What was asked for and nobody has sent is the wallet's again, and forfeited with it. Moves
+        # lock the wallet, so they come after the orders.
+        payouts.reject_all(waiting, person, f"{termination}: {ledger.TERMINATED}")
         wallet = standing.lock_wallet(termination.customer_id)
         actor = Actor.person(person)
         termination.wallet_amount = wallet.balance

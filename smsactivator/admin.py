@@ -11,6 +11,8 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from smsactivator import finance as finance
+from smsactivator import liabilities as liabilities
 from smsactivator.common.admin import NamedLookups
 
 admin.site.unregister(User)

@@ -1,4 +1,5 @@
-"""What the demo's customers write to support: tickets with files, answers, disputes and thanks.
+"""What the demo's customers write to support: tickets with files, answers, disputes and thanks,
+and now and then that they leave.
 
 They know what a storefront knows, through its API; some write by mail instead.
 """
@@ -12,7 +13,10 @@ import uuid
 import zlib
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
+
+import base58
 
 # At most this many tickets of each kind wait for us; handled ones make room for others.
 EACH = 3
@@ -26,6 +30,8 @@ SHARED = 0.15  # share of the files that others sent too
 CHASES = 0.04  # share of the looks at which who has no answer yet asks again, once
 CHASES_AFTER = 60.0  # seconds
 DISPUTES, THANKS = 0.6, 0.25
+LEAVES = (20.0, 40.0)  # seconds from one customer who may leave to the next
+LEAVES_WITH = Decimal(20)  # USD, the least balance of one who leaves
 DELIVERED = frozenset({"sms_received", "completed"})
 OVER = frozenset({"resolved", "closed"})
 
@@ -41,6 +47,7 @@ class Kind:
     bodies: tuple[str, ...]
     rental: bool = False
     evidence: bool = True
+    answers: tuple[str, ...] = ()  # to a question of ours, where they are of this kind alone
 
 
 KINDS = (
@@ -114,7 +121,24 @@ KINDS = (
         ),
     ),
 )
-BY_SUBJECT = {kind.subject: kind for kind in KINDS}
+# Of no order. {address} and {balance} are the customer's own.
+LEAVING = Kind(
+    "leaving",
+    "I want to leave",
+    (
+        (
+            "I do not need your service any more. Please pay out my balance of {balance} USD in "
+            "USDT on Tron to {address}."
+        ),
+        (
+            "I am closing my account. There are {balance} USD left in my wallet. Can you send them "
+            "to me? My address (USDT, TRC-20): {address}"
+        ),
+    ),
+    evidence=False,
+    answers=("Yes, that is my own address. I have checked it again.",),
+)
+BY_SUBJECT = {kind.subject: kind for kind in (*KINDS, LEAVING)}
 
 NEWS = ("Is there any news?", "I am still waiting. What happens now?")
 ANSWERS = (
@@ -168,6 +192,8 @@ class Complaints:
         self.complained: set[int] = set()  # orders
         self.next_find = time.monotonic() + BEGIN_AFTER
         self.next_ticket = 0.0
+        self.customers = list(customers)
+        self.next_leave = time.monotonic() + self.random.uniform(*LEAVES)
 
     def step(self, now: float) -> float:
         """Do what is due; returns the moment at which there is more to do."""
@@ -177,8 +203,11 @@ class Complaints:
         for case in [one for one in self.cases if one.next_look <= now]:
             case.next_look = now + self.random.uniform(*LOOKS)
             self._look(case, now)
-        moments = [case.next_look for case in self.cases]
-        return min([*moments, self.next_find] if self.unread else moments, default=now + 60)
+        if self.next_leave <= now and not self.unread:
+            self.next_leave = now + self.random.uniform(*LEAVES)
+            self._leave(self.random.choice(self.customers), now)
+        moments = [self.next_leave, *(case.next_look for case in self.cases)]
+        return min([*moments, self.next_find] if self.unread else moments)
 
     def lacks_rental(self) -> bool:
         """Whether somebody should rent, so that there is a rental to complain about."""
@@ -207,6 +236,24 @@ class Complaints:
         )
         if ticket is not None:
             self._follow(ticket, order["customer"], kind, "new", now)
+
+    def _leave(self, customer: str, now: float) -> None:
+        """Let a customer who has enough for a payout write that it is time to go."""
+        if self._open(LEAVING) >= EACH or any(case.customer == customer for case in self.cases):
+            return
+        wallet = self.call("GET", f"/customers/{customer}/wallet")
+        if wallet is None or Decimal(wallet["balance"]) < LEAVES_WITH:
+            return
+        body = self.random.choice(LEAVING.bodies).format(
+            balance=wallet["balance"], address=self._address(customer)
+        )
+        ticket = self._write(customer, body, [], subject=LEAVING.subject)
+        if ticket is not None:
+            self._follow(ticket, customer, LEAVING, "new", now)
+
+    def _address(self, customer: str) -> str:
+        """The customer's own address on Tron; now and then one that others gave too."""
+        return tron_address("shared" if self.random.random() < SHARED else customer)
 
     def _open(self, kind: Kind) -> int:
         return sum(case.kind is kind and case.state not in OVER for case in self.cases)
@@ -244,14 +291,14 @@ class Complaints:
             return
         if last["id"] != case.considered:
             case.considered = last["id"]
-            body, files = self._answer(thread)
+            body, files = self._answer(case.kind, thread)
             if body:
                 self._go_on(case, body, files, now)
                 return
         if case.state in OVER:
             self.cases.remove(case)
 
-    def _answer(self, thread: dict[str, Any]) -> tuple[str, list[bytes]]:
+    def _answer(self, kind: Kind, thread: dict[str, Any]) -> tuple[str, list[bytes]]:
         """What a customer says to our last message; nothing is "", as most people do."""
         refund = thread["refunds"][-1] if thread["refunds"] else None
         luck = self.random.random()
@@ -261,7 +308,8 @@ class Complaints:
             # A senior agent has to find that this is no dispute.
             return (self.random.choice(GRATITUDE), []) if luck < DISPUTES + THANKS else ("", [])
         if thread["state"] == "waiting" and luck < EVIDENCE:
-            return self.random.choice(ANSWERS), self._files()
+            files = self._files() if kind.evidence else []
+            return self.random.choice(kind.answers or ANSWERS), files
         return (self.random.choice(GRATITUDE), []) if luck > 1 - THANKS else ("", [])
 
     def _go_on(self, case: Case, body: str, files: list[bytes], now: float) -> None:
@@ -317,6 +365,12 @@ class Complaints:
         if self.random.random() < SHARED:
             return [screenshot(random.Random(0))]  # noqa: S311 - the same for everybody
         return [screenshot(self.random)]
+
+
+def tron_address(seed: str) -> str:
+    """A well-formed address of which nobody has the key, the same for the same seed."""
+    account = random.Random(f"tron {seed}").randbytes(20)  # noqa: S311 - no secret
+    return base58.b58encode_check(b"\x41" + account).decode()
 
 
 def _writes_mail(customer: str) -> bool:

@@ -27,12 +27,14 @@ from smsactivator.common.charts import STACKED_BARS
 from smsactivator.common.display import ago, amount, duration
 from smsactivator.common.links import admin_url
 from support import outbox
+from wallet import payout_board, payouts, settlement
 from wallet import queries as wallet
 from wallet.models import (
     AuditRun,
     Claim,
     Correction,
     Decision,
+    Payout,
     Reinstatement,
     Termination,
     Transfer,
@@ -108,6 +110,7 @@ def fill(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         context["refunds"] = _refunds()
         context["sweep"] = _sweep(linked=user.has_perm("refunds.view_sweep"))
     context["waiting"] = _waiting(user)
+    context["payouts"] = _payouts(user)
     if user.has_perm("support.view_outbound"):
         context["deliveries"] = _deliveries()
     if user.has_perm("wallet.view_auditrun"):
@@ -221,6 +224,38 @@ def _waiting(user: Any) -> list[dict[str, Any]]:
                 }
             )
     return waiting
+
+
+def _payouts(user: Any) -> dict[str, Any] | None:
+    """What of the payouts waits for whoever looks: an approval, or finance."""
+    shown: list[tuple[str, str, dict[str, str]]] = []
+    if user.has_perm("wallet.view_payout"):
+        if user.has_perm(payouts.APPROVE):
+            shown.append(("approval", "Waiting for approval", {"waits": "approval"}))
+        if user.has_perm(settlement.SETTLE):
+            shown += [
+                ("export", "Approved, not exported", {"state__exact": Payout.State.APPROVED.value}),
+                (
+                    "late",
+                    f"On their way for over {payout_board.LATE.days} days",
+                    {"waits": "late"},
+                ),
+                ("failed", "Failed, to be decided", {"state__exact": Payout.State.FAILED.value}),
+            ]
+    if not shown:
+        return None
+    found = payout_board.waiting()
+    return {
+        "bad": len(shown) > 1 and found.late + found.failed > 0,
+        "items": [
+            {
+                "label": label,
+                "count": getattr(found, name),
+                "url": admin_url("wallet_payout_changelist", **query),
+            }
+            for name, label, query in shown
+        ],
+    }
 
 
 def _deliveries() -> dict[str, Any]:

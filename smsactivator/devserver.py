@@ -46,6 +46,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 DATABASE = "smsactivator"
 DEMO_SLA_SECONDS = "60"
 DEMO_AUDIT_SECONDS = "30"
+DEMO_SUPPORT_EMAIL = "support@smsactivator.example"
 DEMO_UPSTREAM_KEY = "demo-upstream-key"
 SEED = "20260507"  # what the simulated upstream draws its luck from
 START_SECONDS = 60
@@ -88,6 +89,7 @@ class Launcher:
         self.environment.setdefault("ORDER_SLA_SECONDS", DEMO_SLA_SECONDS)
         self.environment.setdefault("AUDIT_SECONDS", DEMO_AUDIT_SECONDS)
         self.environment.setdefault("UPSTREAM_KEY_DEMO", DEMO_UPSTREAM_KEY)
+        self.environment.setdefault("SUPPORT_EMAIL", DEMO_SUPPORT_EMAIL)
         self.environment.setdefault("MAIL_DIR", str(self.data_dir / "mail"))
 
     @property
@@ -181,7 +183,7 @@ class Launcher:
         """What `make manage` needs to work on this copy while it runs."""
         names = [
             *("SMSACTIVATOR_ENV", "DATABASE_URL", "REDIS_URL", "REDIS_PREFIX"),
-            *("ORDER_SLA_SECONDS", "UPSTREAM_KEY_DEMO", "MAIL_DIR"),
+            *("ORDER_SLA_SECONDS", "UPSTREAM_KEY_DEMO", "SUPPORT_EMAIL", "MAIL_DIR"),
         ]
         lines = [
             f"export {name}={shlex.quote(self.environment[name])}\n"
@@ -236,7 +238,7 @@ class Launcher:
             "worker-mail",
             celery(
                 *worker,
-                *("-Q", "mail", "-n", f"mail-{self.port}@%h"),
+                *("-Q", "mail,exports", "-n", f"mail-{self.port}@%h"),
                 *("--pool", "threads", "-c", "2"),
             ),
         )

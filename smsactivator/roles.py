@@ -20,6 +20,8 @@ _EVERYONE = (
     "wallet.view_claim",
     "wallet.view_termination",
     "wallet.view_reinstatement",
+    "wallet.view_payout",
+    "wallet.view_payoutmethod",
     "orders.view_order",
     "orders.view_sms",
     "refunds.view_refund",
@@ -49,8 +51,20 @@ _DECISIONS = (
     "wallet.view_historicalclaim",
     "wallet.view_historicaltermination",
     "wallet.view_historicalreinstatement",
+    "wallet.view_historicalpayout",
 )
-_BOOKS = ("wallet.view_auditrun", "wallet.view_seal")
+_BATCHES = (
+    "wallet.view_payoutbatch",
+    "wallet.view_historicalpayoutbatch",
+    "wallet.view_resultfile",
+)
+_BOOKS = (
+    "wallet.view_auditrun",
+    "wallet.view_seal",
+    "wallet.view_close",
+    "wallet.view_holding",
+    "wallet.view_liabilitycheck",
+)
 _REPORTS = ("support.view_reports",)
 
 SUPPORT_AGENT = "Support agent"
@@ -70,12 +84,14 @@ ROLES: dict[str, tuple[str, ...]] = {
         *_DECISIONS,
         *_SUPPORT,
         "wallet.request_goodwill",
+        "wallet.request_payout",
         "wallet.record_claim",
     ),
     SENIOR_AGENT: (
         *_EVERYONE,
         *_HISTORY,
         *_DECISIONS,
+        *_BATCHES,
         *_BOOKS,
         *_REPORTS,
         # SMS in full, each reading recorded with its reason; and everybody's readings.
@@ -93,6 +109,8 @@ ROLES: dict[str, tuple[str, ...]] = {
         "wallet.confirm_correction",
         "wallet.freeze_wallet",
         "wallet.close_wallet",
+        "wallet.request_payout",
+        "wallet.approve_payout",
         "wallet.record_claim",
         "wallet.decide_claim",
         "wallet.request_termination",
@@ -102,16 +120,25 @@ ROLES: dict[str, tuple[str, ...]] = {
     FINANCE: (
         *_EVERYONE,
         *_DECISIONS,
+        *_BATCHES,
         *_BOOKS,
         *_REPORTS,
         "refunds.preview_policy",
+        "wallet.close_books",
+        "wallet.record_holding",
         "wallet.request_adjustment",
         "wallet.request_reversal",
         "wallet.confirm_correction",
         "wallet.freeze_wallet",
         "wallet.close_wallet",
+        "wallet.approve_payout",
+        "wallet.batch_payout",
+        "wallet.settle_payout",
         "wallet.confirm_termination",
         "wallet.view_rolelimit",
+        "wallet.view_export",
+        "wallet.view_historicalexport",
+        "wallet.export_data",
     ),
 }
 
@@ -124,11 +151,13 @@ LIMITS: dict[str, dict[str, tuple[str, str]]] = {
         "adjustment": ("100", "500"),
         "reversal": ("500", "2000"),
         "decided_refund": ("50", "500"),
+        "payout": ("200", "1000"),
     },
     FINANCE: {
         "goodwill": ("100", "1000"),
         "adjustment": ("1000", "5000"),
         "reversal": ("5000", "20000"),
+        "payout": ("5000", "25000"),
     },
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 from celery.schedules import crontab
@@ -52,6 +53,13 @@ ALLOCATION_TIMEOUT = timedelta(
 UPSTREAM_GRACE = timedelta(
     seconds=environment.integer("UPSTREAM_GRACE_SECONDS", 120, least=0, most=3_600)
 )
+# Payouts: above this amount, USD, two people approve; a customer's changed address waits this long.
+PAYOUT_SECOND_APPROVAL_FROM = Decimal(
+    environment.integer("PAYOUT_SECOND_APPROVAL_USD", 500, least=0, most=1_000_000)
+)
+PAYOUT_COOL_DOWN = timedelta(
+    seconds=environment.integer("PAYOUT_COOL_DOWN_SECONDS", 86_400, least=0, most=7_776_000)
+)
 BEAT_SECONDS = environment.integer("BEAT_SECONDS", 5, least=1, most=60)
 AUDIT_SECONDS = environment.integer("AUDIT_SECONDS", 300, least=5, most=86_400)
 # /healthz turns bad when the last sweep, or the oldest overdue order, is older than this.
@@ -72,6 +80,9 @@ ATTACHMENT_BYTES = environment.integer(
     "ATTACHMENT_BYTES", 10 * 1024**2, least=1024, most=50 * 1024**2
 )
 ATTACHMENTS_PER_MESSAGE = environment.integer("ATTACHMENTS_PER_MESSAGE", 5, least=1, most=20)
+
+# How long the file of an export is kept; that it was made, and its SHA-256, stays.
+EXPORT_KEPT = timedelta(days=environment.integer("EXPORT_DAYS", 7, least=1, most=90))
 
 # One key per wholesaler, by the code of its row: UPSTREAM_KEY_<CODE>.
 UPSTREAM_KEYS = environment.by_prefix("UPSTREAM_KEY_")
@@ -259,8 +270,13 @@ CELERY_TASK_ROUTES = {
     "refunds.tasks.look_at_rentals": {"queue": "upstream"},
     "support.tasks.send": {"queue": "mail"},
     "support.tasks.send_due": {"queue": "mail"},
+    # An export reads much and takes long; whoever waits for one waits for that.
+    "wallet.tasks.write_export": {"queue": "exports"},
+    "wallet.tasks.tend_exports": {"queue": "exports"},
     "smsactivator.tasks.audit": {"queue": "audit"},
     "smsactivator.tasks.seal_days": {"queue": "audit"},
+    "smsactivator.tasks.close_books": {"queue": "audit"},
+    "smsactivator.tasks.prove_books": {"queue": "audit"},
     "support.tasks.recalculate_open_tickets": {"queue": "audit"},
 }
 CELERY_BROKER_TRANSPORT_OPTIONS = {
@@ -310,6 +326,16 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": BEAT_SECONDS,
         "options": _every,
     },
+    "tend-exports": {
+        "task": "wallet.tasks.tend_exports",
+        "schedule": 30,
+        "options": _every,
+    },
+    "tell-payouts": {
+        "task": "support.tasks.tell_payouts",
+        "schedule": BEAT_SECONDS,
+        "options": _every,
+    },
     "audit-ledger": {
         "task": "smsactivator.tasks.audit",
         "schedule": AUDIT_SECONDS,
@@ -325,6 +351,17 @@ CELERY_BEAT_SCHEDULE = {
     "seal-days": {
         "task": "smsactivator.tasks.seal_days",
         "schedule": crontab(minute=12),
+        "options": {"expires": 3600},
+    },
+    # After the seals, which it needs.
+    "close-books": {
+        "task": "smsactivator.tasks.close_books",
+        "schedule": crontab(minute=17),
+        "options": {"expires": 3600},
+    },
+    "prove-books": {
+        "task": "smsactivator.tasks.prove_books",
+        "schedule": crontab(hour=3, minute=50),
         "options": {"expires": 3600},
     },
     "recalculate-open-tickets": {

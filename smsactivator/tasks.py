@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
+from datetime import timedelta
 
 from celery import shared_task
 from django.db import connection
 from django.db.backends.utils import CursorWrapper
+from django.utils import timezone
 
+from smsactivator import closing
 from smsactivator.auditing import audit_ledger
 from wallet import seals
 
@@ -20,6 +23,8 @@ AUDIT_LOCK = 0x61756469  # any number that nothing else locks: "audi"
 # Seconds that a full audit waits for another one to end; it comes once a day, and an audit of what
 # is new, which may begin at the same moment, takes a few.
 PATIENCE = 120.0
+# What is proved anew each day: two closed months, at the least one whole.
+PROVED = timedelta(days=62)
 LOOK_AGAIN = 0.5
 
 
@@ -53,3 +58,15 @@ def _locked(cursor: CursorWrapper) -> bool:
 def seal_days() -> int:
     """Seal the days that are over; returns how many."""
     return len(seals.seal_days())
+
+
+@shared_task
+def prove_books() -> int:
+    """Compute the seals and closes of the last weeks again; returns how many problems there are."""
+    return len(closing.prove(timezone.now().date() - PROVED))
+
+
+@shared_task
+def close_books() -> int:
+    """Close the days that are sealed, and the months whose days are closed; returns how many."""
+    return len(closing.close_what_is_sealed())

@@ -17,9 +17,9 @@ def environment(request: HttpRequest) -> list[str] | None:
     return None if settings.PRODUCTION else ["development", "warning"]
 
 
-def _sees(permission: str) -> Callable[[HttpRequest], bool]:
+def _sees(*permissions: str) -> Callable[[HttpRequest], bool]:
     def allowed(request: HttpRequest) -> bool:
-        return request.user.has_perm(permission)
+        return request.user.has_perms(permissions)
 
     return allowed
 
@@ -188,6 +188,33 @@ UNFOLD: dict[str, Any] = {
                     _page("Reinstatements", "restart_alt", "wallet.reinstatement"),
                     _page("Audits", "fact_check", "wallet.auditrun"),
                     _page("Seals", "lock", "wallet.seal"),
+                ],
+            },
+            {
+                "title": "Finance",
+                "separator": True,
+                "items": [
+                    {
+                        "title": "Payout board",
+                        "icon": "space_dashboard",
+                        "link": reverse_lazy("admin:wallet_payout_board"),
+                        "permission": _sees("wallet.view_payout", "wallet.view_auditrun"),
+                    },
+                    {
+                        **_page("Payouts", "payments", "wallet.payout"),
+                        # The board's address is below theirs.
+                        "active": lambda request: (
+                            request.path.startswith(reverse("admin:wallet_payout_changelist"))
+                            and request.path != reverse("admin:wallet_payout_board")
+                        ),
+                    },
+                    _page("Payout batches", "inventory_2", "wallet.payoutbatch"),
+                    _page("Payout results", "task", "wallet.resultfile"),
+                    _page("Payout methods", "currency_exchange", "wallet.payoutmethod"),
+                    _page("Closes", "event_available", "wallet.close"),
+                    _page("Liabilities checks", "verified_user", "wallet.liabilitycheck"),
+                    _page("Holdings", "account_balance", "wallet.holding"),
+                    _page("Exports", "file_download", "wallet.export"),
                 ],
             },
             {

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.db.models import Prefetch, Q, Sum
+from django.utils import timezone
 
 from orders.models import DELIVERED, Order, Sms, State
 from refunds import policy
@@ -19,14 +20,15 @@ from refunds.models import Refund, RefundRequest
 from refunds.policy import Outcome, Rule, Verdict
 from smsactivator.common.links import Link, collect
 from smsactivator.common.money import usd
-from support import queries
-from support.models import Attachment, Message, Outbound, Ticket, TicketRefund
-from wallet.models import Transfer, Wallet
+from support import payouts, queries
+from support.models import Attachment, Message, Outbound, Ticket, TicketPayout, TicketRefund
+from wallet.models import Payout, PayoutMethod, Transfer, Wallet
+from wallet.payouts import CENT
 
 THREAD = 200  # newest messages that a page shows
 LINES = 10  # newest lines of the wallet
 ORDERS = 20  # newest orders of the customer that can be chosen from
-OTHERS = 20  # newest requests and tickets of the customer
+OTHERS = 20  # newest requests, payouts and tickets of the customer
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,29 @@ class CaseRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class CasePayout:
+    """A payout of this customer, and the ticket that it was asked for on.
+
+    ``shared`` says whether another customer gave the same address.
+    """
+
+    payout: Payout
+    ticket_id: int | None
+    shared: bool
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for an approval."""
+        return self.payout.state in {Payout.State.REQUESTED, Payout.State.FIRST_APPROVED}
+
+
+@dataclass(frozen=True, slots=True)
 class CaseFile:
-    """What one page shows of a ticket."""
+    """What one page shows of a ticket.
+
+    ``payable`` is what of the balance can be paid out, in whole cents, ``minimum`` the policy's
+    least payout now, USD.
+    """
 
     ticket: Ticket
     wallet: Wallet
@@ -99,6 +122,11 @@ class CaseFile:
     lines: list[tuple[Transfer, list[Link]]]
     tickets: list[Ticket]
     refunded: Decimal
+    payouts_here: list[CasePayout]
+    payouts_elsewhere: list[CasePayout]
+    methods: list[PayoutMethod]
+    payable: Decimal
+    minimum: Decimal
 
     @property
     def open_requests(self) -> list[CaseRequest]:
@@ -139,6 +167,7 @@ def read_case(ticket: Ticket) -> CaseFile:
     refunded = Refund.objects.filter(order__customer=ticket.customer_id).aggregate(
         sum=Sum("amount")
     )["sum"]
+    payouts_here, payouts_elsewhere = _payouts(ticket)
     return CaseFile(
         ticket=ticket,
         wallet=wallet,
@@ -159,7 +188,42 @@ def read_case(ticket: Ticket) -> CaseFile:
             .order_by("-id")[:OTHERS]
         ),
         refunded=refunded or usd(0),
+        payouts_here=payouts_here,
+        payouts_elsewhere=payouts_elsewhere,
+        methods=list(PayoutMethod.objects.filter(enabled=True).order_by("code")),
+        payable=wallet.balance.quantize(CENT, rounding="ROUND_DOWN"),
+        minimum=payouts.terms(timezone.now()).minimum,
     )
+
+
+def _payouts(ticket: Ticket) -> tuple[list[CasePayout], list[CasePayout]]:
+    """The customer's payouts that were asked for on this ticket, all of them, and other ones."""
+    asked = (
+        Payout.objects.filter(customer=ticket.customer_id)
+        .select_related("method", "requested_by", "case")
+        .order_by("-id")
+    )
+    here = list(asked.filter(case__ticket=ticket))
+    elsewhere = list(asked.exclude(pk__in=[payout.pk for payout in here])[:OTHERS])
+    shared = set(
+        Payout.objects.filter(address__in={payout.address for payout in (*here, *elsewhere)})
+        .exclude(customer=ticket.customer_id)
+        .values_list("address", "memo")
+    )
+    addresses = {address for address, _ in shared}
+
+    def read(payout: Payout) -> CasePayout:
+        case: TicketPayout | None = getattr(payout, "case", None)
+        return CasePayout(
+            payout=payout,
+            ticket_id=case.ticket_id if case else None,
+            # As wallet.payouts.also_used_by.
+            shared=(payout.address, payout.memo) in shared
+            if payout.method.memo_rule == PayoutMethod.MemoRule.REQUIRED
+            else payout.address in addresses,
+        )
+
+    return [read(payout) for payout in here], [read(payout) for payout in elsewhere]
 
 
 def _is_open(request: RefundRequest) -> bool:

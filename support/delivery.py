@@ -6,21 +6,22 @@ flags it as perhaps sent: only a person sends it again.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
-import traceback
 from dataclasses import dataclass
 from datetime import timedelta
 from random import SystemRandom
 
 from django.conf import settings
 from django.core import mail
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.utils import timezone
 
 from smsactivator.common import history
 from smsactivator.common.history import Actor
-from support import clocks, mails, outbox
+from support import clocks, isolation, mails, outbox
 from support.models import Outbound
 from support.models.outbox import MOST_TRIES
 from support.smtp import NotSent
@@ -33,6 +34,10 @@ LONGEST_WAIT = timedelta(hours=1)
 JITTER = 0.2  # of the wait, either way
 PATIENCE = 30  # seconds after which a beat's run leaves the rest to the next
 INTERRUPTED = "The attempt was interrupted: it may have been sent."
+# What a mail backend meets when nothing is wrong with the code: the network, TLS and SMTP are
+# OSErrors, a text that a header or an address cannot carry is a ValueError, and a setting that is
+# missing is said by Django.
+OPERATING = (OSError, ValueError, ImproperlyConfigured)
 _dice = SystemRandom()
 
 
@@ -61,34 +66,26 @@ def deliver(outbound_id: int) -> bool:
 
 
 def deliver_due(way: str, limit: int = 500) -> int:
-    """Try what is due, the longest waiting first, for half a minute at most. Returns how many."""
+    """Try what is due, the longest waiting first, for half a minute at most. Returns how many.
+
+    Raises Unfinished, as ``attempt``, when all have been tried.
+    """
     due = Outbound.objects.filter(
         state=Outbound.State.QUEUED, way=way, due_at__lte=timezone.now()
-    ).order_by("due_at")
+    ).order_by("due_at", "pk")
     until = time.monotonic() + PATIENCE
-    tried = 0
-    for pk in list(due.values_list("pk", flat=True)[:limit]):
-        if time.monotonic() > until:
-            break
-        tried += deliver_or_log(pk)
-    return tried
+    keys = list(due.values_list("pk", flat=True)[:limit])
+    in_time = itertools.takewhile(lambda _: time.monotonic() <= until, keys)
+    return isolation.each("delivery", in_time, deliver)
 
 
-def deliver_or_log(outbound_id: int) -> bool:
-    """``deliver``; an error of ours is logged and stops no other delivery.
+def attempt(outbound_id: int) -> bool:
+    """``deliver``, with what an error in code says kept from the log, as it may name the customer.
 
-    Without its words: the database's may repeat the row, and that names the customer.
+    Such an error loses and doubles nothing: an attempt that had begun is flagged as perhaps sent
+    when its lease is over, and one that had not is still queued. Raises Unfinished.
     """
-    try:
-        return deliver(outbound_id)
-    except Exception as error:  # noqa: BLE001
-        log.error(  # noqa: TRY400
-            "delivery %s: %s at\n%s",
-            outbound_id,
-            type(error).__name__,
-            "".join(traceback.format_tb(error.__traceback__)),
-        )
-        return False
+    return bool(isolation.each("delivery", [outbound_id], deliver))
 
 
 def flag_lost(limit: int = 500) -> int:
@@ -166,7 +163,7 @@ def _send(outbound: Outbound) -> Outcome:
         return Outcome(Outbound.State.FAILED, str(error), "no mail can be made of it")
     try:
         backend = mail.get_connection()
-    except Exception as error:  # noqa: BLE001 - of any backend
+    except (*OPERATING, ImportError) as error:
         words = "The mail backend cannot be set up."
         return Outcome(Outbound.State.QUEUED, words, type(error).__name__)
     try:
@@ -174,7 +171,7 @@ def _send(outbound: Outbound) -> Outcome:
     except NotSent as refusal:
         state = Outbound.State.FAILED if refusal.final else Outbound.State.QUEUED
         return Outcome(state, refusal.words, str(refusal.code or "no answer"))
-    except Exception as error:  # noqa: BLE001 - of any backend, and its words may name the customer
+    except OPERATING as error:  # its words may name the customer
         accepted = 0
         log_as = type(error).__name__
     else:

@@ -31,6 +31,10 @@ def words(asked: RefundRequest) -> str:
             "A senior agent who had taken no part in it has looked at your case again and decided "
             f"for you: {credited}\n{why}\n{FINAL}"
         )
+    if _asks_for_a_look(asked):
+        clause = clause.replace(
+            "Refund policy:", "We have looked at it under this clause of the refund policy:"
+        )
     if asked.state == State.DENIED:
         return (
             f"We cannot refund {order}.\n{clause}\nIf you disagree, reply to this thread with "
@@ -47,6 +51,11 @@ def words(asked: RefundRequest) -> str:
             f"{clause}\n{FINAL}"
         )
     raise ValueError(f"{asked} is {asked.state}: there is no outcome to tell")
+
+
+def _asks_for_a_look(asked: RefundRequest) -> bool:
+    """Whether its clause says that people look at such a case, not that it is never refunded."""
+    return policy.rule(asked.clause, asked.policy_version).outcome == policy.Outcome.TICKET
 
 
 def dollars(amount: Decimal) -> str:

@@ -105,10 +105,14 @@ def say(
     print_: str,
     files: Sequence[Prepared] = (),
     kind: Message.Kind = Kind.REPLY,
+    via: str = BY_HAND,
 ) -> Message:
-    """Write a public message and queue its delivery. A reply answers the customer's last words."""
+    """Write a public message and queue its delivery. A reply answers the customer's last words.
+
+    A notice may be nobody's; ``via`` says then what it comes from.
+    """
     answers = queries.last_customer_message(ticket) if kind == Kind.REPLY else None
-    message = _write(ticket, person, kind, body, key, print_, files, answers)
+    message = _write(ticket, person, kind, body, key, print_, files, answers, via)
     outbox.queue(message)
     return message
 
@@ -144,6 +148,7 @@ def _write(
     print_: str,
     files: Sequence[Prepared],
     answers: Message | None,
+    via: str = BY_HAND,
 ) -> Message:
     message = Message.objects.create(
         ticket=ticket,
@@ -151,7 +156,7 @@ def _write(
         body=body,
         created_at=timezone.now(),
         author=person,
-        via=BY_HAND,
+        via=via,
         key=key,
         fingerprint=print_,
         answers=answers,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -21,62 +21,15 @@ from django.utils import timezone
 from orders.models import Upstream
 from refunds import policy
 from refunds.models import RefundRequest
-from smsactivator.common.errors import Invalid
 from smsactivator.common.money import usd
+from smsactivator.common.periods import Period
 from support.models import Wait
 from wallet.limits import require
 from wallet.queries import Moved
 
 PERMISSION = "support.view_reports"
-LONGEST = 366  # days
-EARLIEST, LATEST = date(2000, 1, 1), date(2999, 12, 31)
 LISTED = 200  # decisions against the verdict that a page lists
 NOBODY = "Nobody"
-
-
-class PeriodRefused(Invalid):
-    """The days are none that a report can have."""
-
-    code = "period_refused"
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """Days in UTC, both included; at most ``LONGEST``. Raises PeriodRefused."""
-
-    since: date
-    until: date
-
-    def __post_init__(self) -> None:
-        if not (EARLIEST <= self.since <= LATEST and EARLIEST <= self.until <= LATEST):
-            raise PeriodRefused("Choose days between the years 2000 and 2999.")
-        if self.since > self.until:
-            raise PeriodRefused("The first day is after the last.")
-        if self.days > LONGEST:
-            raise PeriodRefused(
-                f"These are {self.days:,} days; a report has at most {LONGEST}. Take them in parts."
-            )
-
-    @property
-    def days(self) -> int:
-        """How many days it has."""
-        return (self.until - self.since).days + 1
-
-    @property
-    def begins(self) -> datetime:
-        """Its first moment."""
-        return datetime.combine(self.since, time(), tzinfo=UTC)
-
-    @property
-    def ends(self) -> datetime:
-        """The moment just after it."""
-        return datetime.combine(self.until + timedelta(days=1), time(), tzinfo=UTC)
-
-
-def this_month() -> Period:
-    """From the first of the month to today, in UTC."""
-    today = timezone.now().astimezone(UTC).date()
-    return Period(today.replace(day=1), today)
 
 
 class By(TextChoices):

@@ -44,7 +44,7 @@ def show(outbound_id: int) -> None:
     """Deliver to the storefront: nothing waits for a network."""
     from support import delivery
 
-    delivery.deliver_or_log(outbound_id)
+    delivery.attempt(outbound_id)
 
 
 @shared_task
@@ -52,7 +52,7 @@ def send(outbound_id: int) -> None:
     """Deliver by mail: waits for the mail server, on a queue of its own."""
     from support import delivery
 
-    delivery.deliver_or_log(outbound_id)
+    delivery.attempt(outbound_id)
 
 
 @shared_task
@@ -70,3 +70,11 @@ def send_due() -> int:
     from support import delivery
 
     return delivery.deliver_due(Outbound.Way.EMAIL)
+
+
+@shared_task
+def tell_payouts() -> int:
+    """Tell customers what became of their payouts."""
+    from support import notices
+
+    return notices.tell_due()

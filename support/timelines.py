@@ -9,9 +9,12 @@ from refunds.models import RefundRequest
 from refunds.timelines import SEES_REQUESTS, request_link
 from smsactivator.common.links import Link, admin_url
 from smsactivator.common.timeline import LONGEST, Entry, entries_for, histories
-from support.models import Ticket, TicketRefund
+from support.models import Ticket, TicketPayout, TicketRefund
+from wallet.models import Payout
+from wallet.pages import payout_link
 
 SEES_TICKETS = "support.view_historicalticket"
+SEES_PAYOUTS = "wallet.view_historicalpayout"
 
 
 def ticket_link(pk: int, subject: str = "") -> Link:
@@ -31,6 +34,22 @@ def refunds_of_tickets(pks: Sequence[int]) -> Mapping[int, Iterable[Entry]]:
         list(found),
         named=lambda pk: request_link(found[pk].request),
         permission=SEES_REQUESTS,
+    ).items():
+        entries[found[pk].ticket_id].extend(steps)
+    return entries
+
+
+@entries_for("support.Ticket")
+def payouts_of_tickets(pks: Sequence[int]) -> Mapping[int, Iterable[Entry]]:
+    """The payouts that were asked for on these tickets, and what became of them."""
+    cases = TicketPayout.objects.filter(ticket_id__in=pks).select_related("payout")
+    found = {case.payout_id: case for case in cases.order_by("-pk")[: LONGEST + 1]}
+    entries: dict[int, list[Entry]] = defaultdict(list)
+    for pk, steps in histories(
+        Payout,
+        list(found),
+        named=lambda pk: payout_link(found[pk].payout),
+        permission=SEES_PAYOUTS,
     ).items():
         entries[found[pk].ticket_id].extend(steps)
     return entries

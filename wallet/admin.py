@@ -44,7 +44,11 @@ from smsactivator.common.display import (
     number,
 )
 from smsactivator.common.links import Link, admin_url, collect, joined, source_for
+from wallet import admin_batches as admin_batches
 from wallet import admin_decisions as admin_decisions
+from wallet import admin_exports as admin_exports
+from wallet import admin_payout_methods as admin_payout_methods
+from wallet import admin_payouts as admin_payouts
 from wallet import keys, queries, statements
 from wallet import timelines as timelines
 from wallet.admin_decisions import wallet_badge

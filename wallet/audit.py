@@ -60,6 +60,119 @@ class Result:
 # What a transfer did to its wallet.
 CHANGE = "CASE WHEN line.credit_account = line.wallet_id THEN line.amount ELSE -line.amount END"
 
+# Payouts: those that are open, which are few, and those whose money moved since. What was tampered
+# with elsewhere shows in the totals, and a full audit names it.
+OPEN = "('requested', 'first_approved', 'approved', 'exported', 'submitted', 'failed')"
+TOUCHED_PAYOUTS = f"""
+    id IN (
+        SELECT id FROM wallet_payout WHERE state IN {OPEN}
+        UNION ALL
+        SELECT payout_id FROM wallet_payoutmove WHERE transfer_id > %(after)s
+    )
+"""
+PAYOUT_MONEY = f"""
+    SELECT 'payout ' || payout.id,
+        format('%%s is %%s, its transfers leave %%s pending, %%s paid, %%s forfeited',
+            payout.amount, payout.state, coalesce(money.pending, 0), coalesce(money.paid, 0),
+            coalesce(money.forfeited, 0))
+    FROM (SELECT id, amount, state FROM wallet_payout WHERE {{touched}}) AS payout
+    LEFT JOIN (
+        SELECT move.payout_id,
+            sum(CASE WHEN line.credit_account = {Account.PAYOUTS_PENDING} THEN line.amount
+                WHEN line.debit_account = {Account.PAYOUTS_PENDING} THEN -line.amount
+                ELSE 0 END) AS pending,
+            sum(CASE WHEN line.credit_account = {Account.PAYOUTS_PAID} THEN line.amount
+                WHEN line.debit_account = {Account.PAYOUTS_PAID} THEN -line.amount
+                ELSE 0 END) AS paid,
+            sum(CASE WHEN line.credit_account = {Account.FORFEITURES} THEN line.amount
+                ELSE 0 END) AS forfeited
+        FROM wallet_payoutmove AS move
+        JOIN wallet_transfer AS line ON line.id = move.transfer_id
+        WHERE move.payout_id IN (SELECT id FROM wallet_payout WHERE {{touched}})
+        GROUP BY move.payout_id
+    ) AS money ON money.payout_id = payout.id
+    WHERE coalesce(money.pending, 0) <> CASE WHEN state IN {OPEN} THEN amount ELSE 0 END
+        OR coalesce(money.paid, 0) <> CASE WHEN state = 'paid' THEN amount ELSE 0 END
+        OR coalesce(money.forfeited, 0) <> CASE WHEN state = 'forfeited' THEN amount ELSE 0 END
+"""
+PAYOUT_TOTALS = f"""
+    SELECT %(account_{Account.PAYOUTS_PENDING.value})s::numeric AS payouts_pending,
+        coalesce(sum(amount) FILTER (WHERE state IN {OPEN}), 0) AS open_payouts,
+        %(account_{Account.PAYOUTS_PAID.value})s::numeric AS payouts_paid,
+        coalesce(sum(amount) FILTER (WHERE state = 'paid'), 0) AS paid_payouts
+    FROM wallet_payout
+"""
+PAYOUT_APPROVALS = """
+    SELECT 'payout ' || payout.id,
+        format('%%s is %%s, requested by %%s, sent again by %%s, approved by %%s and %%s,'
+            ' failed by %%s, ended by %%s', amount, state, requested_by_id, sent_again_by_id,
+            approved_by_id, second_by_id, failed_by_id, decided_by_id)
+    FROM (SELECT * FROM wallet_payout WHERE {touched}) AS payout
+    WHERE approved_by_id IN (requested_by_id, sent_again_by_id)
+        OR second_by_id IN (requested_by_id, sent_again_by_id, approved_by_id)
+        OR approved_at < not_before
+        OR decided_by_id = failed_by_id
+        OR (state = 'rejected' AND decided_by_id = sent_again_by_id)
+        OR (state NOT IN ('requested', 'first_approved', 'rejected', 'withdrawn')
+            AND (approved_by_id IS NULL OR (amount > second_from AND second_by_id IS NULL)))
+"""
+BATCHES = """
+    SELECT 'payout ' || payout.id,
+        format('%%s is %%s at attempt %%s, its live line says %%s at attempt %%s, in batch %%s,'
+            ' which is %%s', payout.amount, payout.state, payout.attempt, line.amount, line.attempt,
+            batch.id, batch.state)
+    FROM (SELECT * FROM wallet_payout WHERE {touched}) AS payout
+    JOIN wallet_payoutmethod AS method ON method.id = payout.method_id
+    LEFT JOIN wallet_batchline AS line ON line.payout_id = payout.id AND line.live
+    LEFT JOIN wallet_payoutbatch AS batch ON batch.id = line.batch_id
+    WHERE CASE
+        WHEN line.id IS NOT NULL THEN
+            (line.attempt, line.amount, line.address, line.memo, line.currency, line.network)
+                IS DISTINCT FROM (payout.attempt, payout.amount, payout.address, payout.memo,
+                    method.currency, method.network)
+            OR (batch.state, payout.state) NOT IN (
+                ('gathered', 'approved'),
+                ('exported', 'exported'), ('exported', 'paid'), ('exported', 'failed'),
+                ('submitted', 'submitted'), ('submitted', 'paid'), ('submitted', 'failed'))
+        -- What had failed when its batch was voided is in none, nor if it is found paid since.
+        WHEN payout.state IN ('paid', 'failed') THEN NOT EXISTS (
+            SELECT FROM wallet_batchline AS gone
+            JOIN wallet_payoutbatch AS given_up ON given_up.id = gone.batch_id
+            WHERE gone.payout_id = payout.id AND gone.attempt = payout.attempt
+                AND given_up.state = 'voided')
+        ELSE payout.state IN ('exported', 'submitted')
+    END
+    UNION ALL
+    SELECT 'batch ' || batch.id,
+        format('is %%s of %%s USD, its lines are %%s of %%s, its %%s files %%s of %%s', batch.count,
+            batch.total, lines.count, lines.total, form.name, files.count, files.total)
+    FROM (SELECT * FROM wallet_payoutbatch WHERE {batches}) AS batch
+    CROSS JOIN (VALUES ('csv'), ('xlsx')) AS form (name)
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS count, coalesce(sum(amount), 0) AS total
+        FROM wallet_batchline WHERE batch_id = batch.id
+    ) AS lines
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(rows), 0) AS count, coalesce(sum(total), 0) AS total
+        FROM wallet_payoutfile WHERE batch_id = batch.id AND format = form.name
+    ) AS files
+    WHERE (lines.count, lines.total) <> (batch.count, batch.total)
+        OR (files.count, files.total) <> (
+            CASE WHEN batch.exported_by_id IS NULL THEN 0 ELSE batch.count END,
+            CASE WHEN batch.exported_by_id IS NULL THEN 0 ELSE batch.total END)
+    UNION ALL
+    SELECT 'payout file ' || file.id,
+        format('of batch %%s: its hash is not its content''s', batch.id)
+    FROM (SELECT * FROM wallet_payoutbatch WHERE {batches}) AS batch
+    JOIN wallet_payoutfile AS file ON file.batch_id = batch.id
+    WHERE file.sha256 <> encode(sha256(file.content), 'hex')
+        OR file.size <> octet_length(file.content)
+"""
+TOUCHED_BATCHES = f"""
+    id IN (SELECT batch_id FROM wallet_batchline
+        WHERE payout_id IN (SELECT id FROM wallet_payout WHERE {TOUCHED_PAYOUTS}))
+"""
+
 LEDGER: tuple[Check, ...] = (
     Check(
         "each wallet shows the balance and version of its last transfer",
@@ -276,6 +389,63 @@ LEDGER: tuple[Check, ...] = (
                 SELECT FROM wallet_reinstatement WHERE transfer_id = line.id))
         )
         """,
+    ),
+    Check(
+        "each payout's money is where its state says",
+        PAYOUT_MONEY.format(touched=TOUCHED_PAYOUTS),
+        full=PAYOUT_MONEY.format(touched="true"),
+    ),
+    Check(
+        "payouts pending and paid are the sums of open and paid payouts",
+        f"""
+        SELECT 'payouts pending', format('holds %%s, open payouts come to %%s',
+            payouts_pending, open_payouts)
+        FROM ({PAYOUT_TOTALS}) AS totals WHERE payouts_pending <> open_payouts
+        UNION ALL
+        SELECT 'payouts paid', format('holds %%s, paid payouts come to %%s',
+            payouts_paid, paid_payouts)
+        FROM ({PAYOUT_TOTALS}) AS totals WHERE payouts_paid <> paid_payouts
+        """,
+        figures=PAYOUT_TOTALS,
+    ),
+    Check(
+        "no transfer of payouts without its payout, and kinds and keys agree",
+        f"""
+        SELECT 'transfer ' || line.id, format('%%s of %%s under %%s, payout %%s of %%s',
+            line.kind, line.amount, line.key, payout.id, payout.amount)
+        FROM wallet_transfer AS line
+        LEFT JOIN wallet_payoutmove AS move ON move.transfer_id = line.id
+        LEFT JOIN wallet_payout AS payout ON payout.id = move.payout_id
+        WHERE line.id > %(after)s
+            AND (
+                move.id IS NOT NULL
+                OR line.kind IN ('payout', 'payout_return', 'payout_paid', 'payout_unpaid')
+                OR line.debit_account IN ({Account.PAYOUTS_PENDING}, {Account.PAYOUTS_PAID})
+                OR line.credit_account IN ({Account.PAYOUTS_PENDING}, {Account.PAYOUTS_PAID})
+            )
+            AND (
+                payout.id IS NULL OR line.amount <> payout.amount
+                OR coalesce(line.wallet_id, payout.customer_id) <> payout.customer_id
+                OR line.key !~ ('^payout:' || payout.id || ':' || CASE line.kind
+                    WHEN 'payout' THEN 'request$'
+                    WHEN 'payout_return' THEN 'return$'
+                    WHEN 'payout_paid' THEN 'paid:[1-9][0-9]*$'
+                    WHEN 'payout_unpaid' THEN 'unpaid:[1-9][0-9]*$'
+                    WHEN 'forfeiture' THEN 'forfeited$'
+                    ELSE 'no key$'
+                END)
+            )
+        """,
+    ),
+    Check(
+        "nobody approved their own payout, and two did above the amount",
+        PAYOUT_APPROVALS.format(touched=TOUCHED_PAYOUTS),
+        full=PAYOUT_APPROVALS.format(touched="true"),
+    ),
+    Check(
+        "batches and their files are what their payouts say",
+        BATCHES.format(touched=TOUCHED_PAYOUTS, batches=TOUCHED_BATCHES),
+        full=BATCHES.format(touched="true", batches="true"),
     ),
 )
 

@@ -1,7 +1,7 @@
 """The standing of a wallet: freezing it, so that nothing is spent, and letting it go again.
 
-What a frozen wallet refuses is in ``wallet.ledger`` and in the database: purchases and the end of
-the wallet. Refunds and deposits still arrive, and errors are still mended.
+What a frozen wallet refuses is in ``wallet.ledger`` and in the database: purchases, payouts and the
+end of the wallet. Refunds, deposits and failed payouts still arrive, and errors are still mended.
 """
 
 from __future__ import annotations

@@ -158,12 +158,15 @@ class Version:
 
     ``rules`` stand in the order of the text: what we know of ourselves comes before what is
     reported, so an order that refunds itself is not refundable by ticket. A clause that overrides
-    is asked first, wherever it stands.
+    is asked first, wherever it stands. ``destination`` is the section "Refund destination" in its
+    own words, ``payout_minimum`` the least amount of a payout that it names, USD.
     """
 
     name: str
     effective: date
     rules: tuple[Rule, ...]
+    destination: str
+    payout_minimum: Decimal
 
     def rule(self, clause: str) -> Rule | None:
         """The clause in this version, if it has it."""
@@ -177,10 +180,18 @@ class Version:
         return Verdict(self.name, Outcome.NONE, "", _nothing(self, facts))
 
     def amended(
-        self, name: str, effective: date, *rules: Rule, without: tuple[str, ...] = ()
+        self,
+        name: str,
+        effective: date,
+        *rules: Rule,
+        without: tuple[str, ...] = (),
+        destination: str = "",
+        payout_minimum: Decimal | None = None,
     ) -> Version:
         """The next version: these rules in the places of those with their names or, new ones, at
         the end of their sections; the rest as it is, but for what it is ``without``.
+
+        A new ``payout_minimum`` comes with the ``destination`` that names it.
         """
         kept = [rule for rule in self.rules if rule.clause not in without]
         for rule in rules:
@@ -191,7 +202,13 @@ class Version:
                 order = list(SECTIONS)
                 section = order.index(rule.outcome)
                 kept.insert(sum(order.index(old.outcome) <= section for old in kept), rule)
-        return Version(name, effective, tuple(kept))
+        return Version(
+            name,
+            effective,
+            tuple(kept),
+            destination=destination or self.destination,
+            payout_minimum=self.payout_minimum if payout_minimum is None else payout_minimum,
+        )
 
 
 def _nothing(version: Version, facts: Facts) -> str:

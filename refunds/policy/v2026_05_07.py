@@ -7,6 +7,7 @@ text is docs/refund-policy.txt.
 from __future__ import annotations
 
 from datetime import date
+from decimal import Decimal
 
 from refunds.policy.base import Facts, Version, automatic, by_ticket, forfeits, not_granted
 
@@ -170,6 +171,16 @@ def terminated(facts: Facts) -> str:
     return "The account was terminated" if facts.terminated else ""
 
 
+# --- Refund destination ---------------------------------------------------------------------------
+
+DESTINATION = (
+    "Refunds always credit the in-app wallet, denominated in USD. The wallet balance can be spent "
+    "on any future order. We do not refund to the originating crypto address — crypto payments are "
+    "non-reversible by design, and any reversal would require a fresh outbound transaction with "
+    "its own gas/withdrawal cost. If you want to leave the platform with a non-zero wallet "
+    "balance, contact support and we can arrange an outbound payout (subject to a minimum of $20)."
+)
+
 VERSION = Version(
     name="2026-05-07",
     effective=date(2026, 5, 7),
@@ -186,4 +197,6 @@ VERSION = Version(
         ordered_wrong,
         terminated,
     ),
+    destination=DESTINATION,
+    payout_minimum=Decimal(20),
 )

@@ -18,6 +18,7 @@ from refunds.policy import AUTOMATIC, Clause, Facts, Outcome, PolicyMissing
 from refunds.policy.base import SECTIONS
 from refunds.policy.v2026_05_07 import VERSION
 from refunds.tests.versions import JULY
+from wallet import payouts
 
 TEXT = Path(__file__).resolve().parents[2] / "docs" / "refund-policy.txt"
 # Of the policy as it is published.
@@ -175,6 +176,30 @@ def test_the_version_has_the_policy_s_sentences_in_their_order_and_no_other() ->
     ]
     assert [clause for _, _, clause, _ in BULLETS.values()] == [r.clause for r in VERSION.rules]
     assert len(BULLETS) == 4 + 3 + 4
+
+
+def test_the_version_says_where_refunds_go_and_the_least_payout_in_the_policy_s_words() -> None:
+    _, _, after = TEXT.read_text(encoding="utf-8").partition("\nRefund destination\n\n")
+    section, _, _ = after.partition("\n\nDisputes\n")
+
+    assert VERSION.destination == section
+    assert f"(subject to a minimum of ${VERSION.payout_minimum})" in section
+    assert VERSION.payout_minimum == Decimal(20)
+
+
+def test_the_wallet_quotes_the_sentence_about_payouts_as_the_policy_says_it() -> None:
+    assert VERSION.destination.endswith(f" {payouts.CLAUSE}")
+
+
+def test_a_version_to_come_has_its_own_least_payout_or_the_one_before_it() -> None:
+    same = VERSION.amended("2026-07-01", date(2026, 7, 1))
+    words = VERSION.destination.replace("$20", "$25")
+    more = VERSION.amended(
+        "2026-08-01", date(2026, 8, 1), destination=words, payout_minimum=Decimal(25)
+    )
+
+    assert (same.payout_minimum, same.destination) == (Decimal(20), VERSION.destination)
+    assert (more.payout_minimum, more.destination) == (Decimal(25), words)
 
 
 def test_the_text_in_the_documents_is_the_published_one() -> None:

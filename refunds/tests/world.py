@@ -167,7 +167,7 @@ def assert_books_agree() -> dict[str, str]:
     figures: dict[str, str] = {}
     for check in run.checks:
         figures |= check["figures"]
-    return figures
+    return {name: figures[name] for name in ("escrow", "open_orders")}
 
 
 def _save(order: Order, fields: list[str]) -> None:

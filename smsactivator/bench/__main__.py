@@ -10,20 +10,23 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from smsactivator.bench import ledger, refunds, support
+from smsactivator.bench import exports, ledger, refunds, support
 from smsactivator.embedded import throwaway_servers
 
 
 def main() -> None:
     """Parse the sizes, bring the servers, run, print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", choices=["refunds", "ledger", "support"], help="one part alone")
+    parser.add_argument(
+        "--only", choices=["refunds", "ledger", "support", "exports"], help="one part alone"
+    )
     parser.add_argument("--rounds", type=int, default=refunds.ROUNDS)
     parser.add_argument("--orders", type=int, default=refunds.ORDERS, help="overdue, in a round")
     parser.add_argument("--large", type=int, default=refunds.LARGE, help="for the idle sweep")
     parser.add_argument("--seconds", type=float, default=ledger.SECONDS, help="of an arm")
     parser.add_argument("--transfers", type=int, default=ledger.TRANSFERS, help="to be audited")
     parser.add_argument("--lines", type=int, default=ledger.LINES, help="of the long statement")
+    parser.add_argument("--rows", type=int, default=exports.ROWS, help="to be exported")
     parser.add_argument("--without-rivals", action="store_true", help="our own arms alone")
     parser.add_argument("--json", type=Path, help="write the JSON there too")
     options = parser.parse_args()
@@ -56,6 +59,9 @@ def main() -> None:
         if options.only in {None, "support"}:
             results["support"] = support.run()
             tables.append(support.table(results["support"]))
+        if options.only in {None, "exports"}:
+            results["exports"] = exports.run(rows=options.rows)
+            tables.append(exports.table(results["exports"]))
     text = json.dumps(results, indent=2)
     if options.json:
         options.json.write_text(text + "\n")

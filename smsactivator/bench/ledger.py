@@ -48,7 +48,7 @@ def run(*, rounds: int, seconds: float, transfers: int, lines: int, rivals: bool
 
     databases = setup_databases(verbosity=0, interactive=False)
     try:
-        url = _url(str(connection.settings_dict["NAME"]))
+        url = url_of(str(connection.settings_dict["NAME"]))
         _open_wallets(UNIFORM)
         rates: dict[str, list[float]] = {}
         rival_url = _rival(UNIFORM) if rivals else ""
@@ -114,11 +114,11 @@ def table(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _url(name: str) -> str:
+def url_of(name: str) -> str:
     return make_conninfo(os.environ["DATABASE_URL"], dbname=name)
 
 
-def _as_uri(conninfo: str) -> str:
+def as_uri(conninfo: str) -> str:
     """A connection string as a URL, as our settings want it."""
     parts = conninfo_to_dict(conninfo)
     query = "&".join(
@@ -129,12 +129,12 @@ def _as_uri(conninfo: str) -> str:
 
 def _database(name: str) -> str:
     """A new, empty database beside the others. Returns its connection string."""
-    with psycopg.connect(_url("postgres"), autocommit=True) as admin:
+    with psycopg.connect(url_of("postgres"), autocommit=True) as admin:
         admin.execute(
             sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
         )
         admin.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    return _url(name)
+    return url_of(name)
 
 
 def _open_wallets(number: int) -> None:
@@ -178,7 +178,7 @@ def _rival(wallets: int) -> str:
 def _clients(side: str, url: str, arm: str, wallets: int, seconds: float) -> float:
     """Postings a second of CLIENTS processes that post at the same time."""
     given = {"side": side, "arm": arm, "wallets": wallets, "size": BATCH, "seconds": seconds}
-    environment = os.environ | {"DATABASE_URL": _as_uri(url)}
+    environment = os.environ | {"DATABASE_URL": as_uri(url)}
     processes = [
         subprocess.Popen(  # noqa: S603 - our own code
             [sys.executable, "-m", "smsactivator.bench.worker", json.dumps(given)],

@@ -7,7 +7,7 @@ rules are in the verbs: an action says who is offered the button, and calls one.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -68,6 +68,8 @@ class Action:
     # The permission without which there is neither button nor form.
     permission: str = ""
     dangerous: bool = False
+    # What to think of before this is done to this row, in sentences on the form.
+    warns: Callable[[Any], Sequence[str]] = lambda _row: ()
 
     def allowed(self, person: Any) -> bool:
         """Whether the person may see the form at all."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
+from django import forms
 from django.contrib import messages
 from django.contrib.admin import ShowFacets
 from django.contrib.admin.utils import get_fields_from_path, unquote
@@ -29,6 +30,7 @@ from django.utils.text import capfirst
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import RangeDateTimeFilter
 from unfold.views import ChangeList
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from smsactivator.common import panels
 from smsactivator.common.actions import Action, actions_on
@@ -339,6 +341,7 @@ class ReadOnlyAdmin(BoundedAdmin):
             "object": obj,
             "subject": self.title_of(obj),
             "action": action,
+            "warnings": action.warns(obj),
             "form": form,
             "back": back,
             "facts": self.all_facts(request, obj),
@@ -380,3 +383,45 @@ class ReadOnlyAdmin(BoundedAdmin):
         if self.history_permission and request.user.has_perm(self.history_permission):
             context["timeline"], context["timeline_is_longer"] = timeline(obj, request.user)
         return TemplateResponse(request, self.detail_template, context)
+
+
+class ReasonedForm(forms.ModelForm):  # type: ignore[type-arg]
+    """A row that people edit, and why it is changed."""
+
+    reason = forms.CharField(
+        max_length=200,
+        label="Reason for this change",
+        help_text="Kept in the history.",
+        widget=UnfoldAdminTextInputWidget,
+    )
+
+
+class ReasonedAdmin(BoundedAdmin):
+    """Rows that administrators edit through a verb, each change with its reason and history."""
+
+    form = ReasonedForm
+    change_form_outer_after_template = "smsactivator/timeline.html"
+
+    def write(self, obj: Any, fields: list[str], *, person: Any, reason: str) -> None:
+        """Write a new row, or these fields of it, by the verb that checks the permission."""
+        raise NotImplementedError
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Through the verb, which records who and why."""
+        fields = [name for name in form.changed_data if name != "reason"]
+        self.write(obj, fields, person=request.user, reason=form.cleaned_data["reason"])
+
+    def changeform_view(
+        self,
+        request: HttpRequest,
+        object_id: str | None = None,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        """The form, and below it the row's history."""
+        context = dict(extra_context or {})
+        obj = self.get_object(request, unquote(object_id)) if object_id else None
+        if obj is not None and self.has_view_permission(request, obj):
+            context["timeline"], context["timeline_is_longer"] = timeline(obj, request.user)
+        response: HttpResponse = super().changeform_view(request, object_id, form_url, context)
+        return response

@@ -21,6 +21,7 @@ from django.db.models import F, OuterRef, Subquery
 from smsactivator.common.display import amount
 from smsactivator.common.history import Actor
 from smsactivator.common.links import Link
+from smsactivator.common.money import MoneyField
 
 LONGEST = 200
 _SAME_MOMENT = timedelta(seconds=1)
@@ -265,8 +266,10 @@ def _words(of: _Value, names: Mapping[int, str]) -> str:
         return f"{name[:1].upper()}{name[1:]} {value}"
     if isinstance(value, bool):
         return "Yes" if value else "No"
-    if isinstance(value, Decimal):
+    if isinstance(field, MoneyField):
         return f"{amount(value)} USD"
+    if isinstance(value, Decimal):
+        return f"{value.normalize():f}"
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"
     return str(value)

@@ -15,20 +15,24 @@ from orders import closing, termination
 from orders.models import Order
 from smsactivator.common.actions import _actions
 from smsactivator.common.links import admin_url
-from smsactivator.tests import world
+from smsactivator.tests import payouts, world
 from support.models import Message, Outbound
 from support.tests import threads
-from wallet import claims, corrections, standing
+from wallet import batches, claims, corrections, results, settlement, standing
+from wallet import payouts as verbs
 from wallet.models import (
     Claim,
     Correction,
     Deposit,
+    Export,
+    Payout,
     Reinstatement,
     RoleLimit,
     Termination,
     Transfer,
     Wallet,
 )
+from wallet.tests import exported
 
 pytestmark = pytest.mark.django_db
 
@@ -88,6 +92,37 @@ class Shop:
             self.senior, self.terminated().pk, give_back=True, reason="Mix-up", key=uuid4()
         )
 
+    def export(self) -> Any:
+        return exported.asked(world.person(FINANCE, name="fiona"), "transfers")
+
+    def payout(self) -> Any:
+        return payouts.asked(self.senior)
+
+    def sent(self) -> Any:
+        return payouts.sent(self.senior, self.other)
+
+    def failed(self) -> Any:
+        finance = world.person(FINANCE, name="fiona")
+        return settlement.mark_failed(finance, self.sent().pk, problem="Refused")
+
+    def batch(self) -> Any:
+        payout = verbs.approve(self.other, self.payout().pk)
+        maker = world.person(FINANCE, name="fiona")
+        return batches.gather(maker, profile="canonical", payout_ids=[payout.pk], key=uuid4())
+
+    def exported(self) -> Any:
+        batch = self.batch()
+        return batches.export(batch.made_by, batch.pk)
+
+    def results(self) -> Any:
+        payout = self.sent()
+        line = {"reference": payout.reference, "status": "paid", "transaction_hash": payouts.HASH}
+        line |= {"amount": "50.00", "currency": "USDT", "address": payout.address}
+        content = f"{','.join(line)}\n{','.join(line.values())}\n".encode()
+        return results.upload(
+            world.person(FINANCE, name="fiona"), name="results.csv", content=content, key=uuid4()
+        )
+
     def delivery(self, state: str) -> Outbound:
         """A mail that has failed, or was perhaps sent."""
         outbound = threads.delivery()
@@ -133,6 +168,17 @@ TABLE: list[Row] = [
     ("wallet_termination", "reinstate", Shop.terminated, WHY, {SENIOR}),
     ("wallet_reinstatement", "confirm", Shop.reinstatement, {}, {SENIOR, FINANCE}),
     ("wallet_reinstatement", "reject", Shop.reinstatement, WHY, {SENIOR, FINANCE}),
+    ("wallet_export", "cancel", Shop.export, {}, {FINANCE}),
+    ("wallet_payout", "approve", Shop.payout, {}, {SENIOR, FINANCE}),
+    ("wallet_payout", "reject", Shop.payout, WHY, {SENIOR, FINANCE}),
+    ("wallet_payout", "paid", Shop.sent, {"transaction_hash": payouts.HASH}, {FINANCE}),
+    ("wallet_payout", "failed", Shop.sent, {"problem": "Refused"}, {FINANCE}),
+    ("wallet_payout", "again", Shop.failed, WHY, {FINANCE}),
+    ("wallet_payout", "return", Shop.failed, WHY, {FINANCE}),
+    ("wallet_payoutbatch", "export", Shop.batch, {}, {FINANCE}),
+    ("wallet_payoutbatch", "submit", Shop.exported, {}, {FINANCE}),
+    ("wallet_payoutbatch", "void", Shop.exported, WHY, {FINANCE}),
+    ("wallet_resultfile", "apply", Shop.results, {}, {FINANCE}),
     ("support_outbound", "retry", lambda shop: shop.delivery("failed"), WHY, {SUPPORT, SENIOR}),
     ("support_outbound", "sent", lambda shop: shop.delivery("unknown"), WHY, {SUPPORT, SENIOR}),
     ("support_outbound", "bounced", lambda shop: shop.delivery("unknown"), WHY, {SUPPORT, SENIOR}),
@@ -143,11 +189,14 @@ SET_UP = {
     ("support_calendar", "add-exception"),
     ("support_calendarexception", "remove"),
 }
+# Finance alone, of books that are sealed: test_finance_pages.py.
+CLOSES = {("wallet_seal", "close"), ("wallet_close", "close-month")}
 # Only the one who requested it: whoever that is.
 OWN = {
     ("wallet_correction", "withdraw"),
     ("wallet_termination", "withdraw"),
     ("wallet_reinstatement", "withdraw"),
+    ("wallet_payout", "withdraw"),
 }
 
 
@@ -171,7 +220,7 @@ def signed_in(role: str, **options: Any) -> Client:
 def books() -> list[Any]:
     models = (
         *(Wallet, Transfer, Order, Correction, Claim, Termination, Reinstatement, Outbound),
-        Message,
+        *(Message, Export, Payout),
     )
     return [list(model.objects.order_by("pk").values()) for model in models]
 
@@ -186,7 +235,7 @@ def test_the_table_names_every_action() -> None:
         for label, actions in _actions.items()
         for action in actions
     }
-    assert every == {(page, action) for page, action, *_ in TABLE} | OWN | SET_UP
+    assert every == {(page, action) for page, action, *_ in TABLE} | OWN | SET_UP | CLOSES
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -238,6 +287,7 @@ def test_only_the_requester_withdraws(shop: Shop) -> None:
     for page, make in (
         ("wallet_correction", Shop.correction),
         ("wallet_reinstatement", Shop.reinstatement),
+        ("wallet_payout", Shop.payout),
     ):
         row = make(shop)
         owner, stranger = Client(), Client()

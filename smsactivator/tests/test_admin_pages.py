@@ -24,7 +24,7 @@ from refunds.models import Refund
 from refunds.policy import Clause
 from smsactivator.auditing import audit_ledger
 from smsactivator.common import admin as common_admin
-from smsactivator.tests import world
+from smsactivator.tests import payouts, world
 from wallet import keys, ledger
 from wallet.models import Account, ApiKey, AuditRun, Transfer
 
@@ -39,6 +39,7 @@ LISTS = [
     "orders_sms",
     "refunds_refund",
     "refunds_refundrequest",
+    "wallet_payout",
 ]
 
 
@@ -61,12 +62,14 @@ def listed(client: Client, page: str, **query: str) -> set[int]:
 
 
 def busy_shop(count: int) -> None:
+    agent = world.person("Support agent", name=f"agent of {count}")
     for number in range(count):
         buyer = world.customer()
         delivered = world.await_sms(world.place(buyer))
         world.deliver(delivered, text=f"Your code is 4829{number}")
         world.requested(delivered)
         world.refund(world.await_sms(world.place(buyer)))
+        payouts.asked(agent, "20", buyer)
 
 
 # --- cost ---------------------------------------------------------------------------------------
@@ -327,8 +330,9 @@ def test_every_list_that_a_page_links_to_opens() -> None:
         assert client.get(url).status_code == 200, url
     assert f"/admin/orders/order/?customer__id__exact={buyer.pk}" in linked
     assert "/admin/orders/order/?overdue=yes" in linked
-    # And the refunds by clause, what waits, the customer's deposits, refunds, corrections, tickets.
-    assert len(linked) == 2 + 7 + 7 + 4
+    # And the refunds by clause, what waits, the payouts that do, and the customer's deposits,
+    # refunds, corrections, tickets and payouts.
+    assert len(linked) == 2 + 7 + 7 + 4 + 5
     assert theirs.pk in listed(client, "orders_order", customer__id__exact=str(buyer.pk))
     assert len(listed(client, "orders_order", customer__id__exact=str(buyer.pk))) == 2
 

@@ -28,7 +28,8 @@ from smsactivator.tasks import AUDIT_LOCK
 from smsactivator.tasks import audit as audit_task
 from wallet import corrections
 from wallet.audit import Check, audit
-from wallet.models import AuditRun
+from wallet.models import AuditRun, Payout
+from wallet.tests import paying
 from wallet.tests import world as wallets
 from wallet.tests.attack import triggers_aside
 from wallet.tests.together import at_once
@@ -37,16 +38,26 @@ pytestmark = [pytest.mark.django_db, pytest.mark.broken_books]
 
 PAST = timedelta(seconds=1)
 NAMES = [check.name for check in CHECKS]
-SHOWS, SUMS, GAPLESS, ZERO, EMPTY, REVERSED, DECIDED, UNDECIDED, PAYMENT = NAMES[:9]
-ESCROW, PAID, ENDED, OWNED, GONE, STANDING, AGREES, WITHIN, HAS, LOOSE, GRANTED, ASKED = NAMES[9:]
+SHOWS, SUMS, GAPLESS, ZERO, EMPTY, REVERSED, DECIDED, UNDECIDED = NAMES[:8]
+LEFT, OUT, MOVED, APPROVED, BATCHED, PAYMENT = NAMES[8:14]
+ESCROW, PAID, ENDED, OWNED, GONE, STANDING, AGREES, WITHIN, HAS, LOOSE, GRANTED, ASKED = NAMES[14:]
 
 
 def rental() -> Order:
     return world.allocated(world.place(what=world.offer("2.0000", kind=Offer.Kind.RENTAL)))
 
 
-def orders_of_every_state() -> dict[str, Order]:
-    """One order in each state that there is, each at a price of its own."""
+def two_payouts() -> dict[str, Payout]:
+    """A payout that was paid, and one that two people approved: all that their customers held."""
+    people = paying.crew()
+    return {
+        "paid_out": paying.taken_to("paid", people, wallets.customer("50"), "50"),
+        "large": paying.taken_to("approved", people, wallets.customer("600"), "600"),
+    }
+
+
+def orders_of_every_state() -> dict[str, Any]:
+    """One order in each state that there is, each at a price of its own; and two payouts."""
     for _ in range(2):
         record_sms({world.allocated().pk: [Arrival(Message("1"))]})
     completed = Order.objects.filter(state=State.SMS_RECEIVED).earliest("pk")
@@ -94,7 +105,7 @@ def orders_of_every_state() -> dict[str, Order]:
     found = {order.state: order for order in Order.objects.all()}
     assert set(found) == set(State.values)
     assert Order.objects.count() == len(found)
-    return found
+    return found | two_payouts()
 
 
 def audit_ledger(*options: str) -> tuple[int, str]:
@@ -119,6 +130,8 @@ def test_the_audit_passes_on_orders_of_every_state():
     ]
     assert f"{'':14}escrow: 3.0000 USD" in lines
     assert f"{'':14}open orders: 3.0000 USD" in lines
+    assert f"{'':14}open payouts: 600.0000 USD" in lines
+    assert f"{'':14}paid payouts: 50.0000 USD" in lines
     assert lines[-1] == f"all {len(CHECKS)} checks passed"
 
 
@@ -151,7 +164,14 @@ def test_the_json_of_the_audit_says_all_of_it():
         assert set(check) == {"name", "seconds", "count", "differences", "figures"}
         assert (check["count"], check["differences"]) == (0, [])
         assert check["seconds"] >= 0
-    assert content["checks"][9]["figures"] == {"escrow": "3.0000", "open_orders": "3.0000"}
+    figures = {check["name"]: check["figures"] for check in content["checks"]}
+    assert figures[ESCROW] == {"escrow": "3.0000", "open_orders": "3.0000"}
+    assert figures[OUT] == {
+        "payouts_pending": "600.0000",
+        "open_payouts": "600.0000",
+        "payouts_paid": "50.0000",
+        "paid_payouts": "50.0000",
+    }
 
 
 # The check that each is meant for, first; then those that must see it as well. {name} is an order's
@@ -305,6 +325,151 @@ MUTANTS = {
             " SELECT id, 'forfeited', 0, 0 FROM wallet_customer WHERE external_id = 'empty'",
         ],
         "is forfeited without a termination",
+    ),
+    "a payout that is on its way and was paid": (
+        [LEFT, OUT],
+        ["UPDATE wallet_payout SET state = 'submitted' WHERE id = {paid_out.pk}"],
+        "payout {paid_out.pk}: 50.0000 is submitted, its transfers leave 0.0000 pending, 50.0000",
+    ),
+    "a payout that is to be sent and whose money was returned": (
+        [LEFT, OUT, SHOWS, SUMS, ZERO],
+        [
+            "INSERT INTO wallet_transfer (kind, debit_account, credit_account, amount, key,"
+            " posted_at, wallet_id, wallet_version, balance_after)"
+            " VALUES ('payout_return', 10, {large.customer_id}, 600, 'payout:{large.pk}:return',"
+            " now(), {large.customer_id}, 3, 600)",
+            "INSERT INTO wallet_payoutmove (payout_id, transfer_id)"
+            " SELECT {large.pk}, max(id) FROM wallet_transfer",
+        ],
+        "payout {large.pk}: 600.0000 is approved, its transfers leave 0.0000 pending, 0 paid, 0",
+    ),
+    "a payout of more than was taken": (
+        [OUT, LEFT, MOVED],
+        ["UPDATE wallet_payout SET amount = 700 WHERE id = {large.pk}"],
+        "payouts pending: holds 600.0000, open payouts come to 700.0000",
+    ),
+    "a paid payout of less than was paid": (
+        [OUT, LEFT, MOVED, BATCHED],
+        ["UPDATE wallet_payout SET amount = 49 WHERE id = {paid_out.pk}"],
+        "payouts paid: holds 50.0000, paid payouts come to 49.0000",
+    ),
+    "money paid out for nobody's payout": (
+        [MOVED, LEFT],
+        [
+            "DELETE FROM wallet_payoutmove USING wallet_transfer AS line"
+            " WHERE line.id = transfer_id AND line.kind = 'payout_paid'",
+        ],
+        "payout_paid of 50.0000 under payout:{paid_out.pk}:paid:1, payout  of ",
+    ),
+    "a payout's transfer under another key": (
+        [MOVED],
+        ["UPDATE wallet_transfer SET key = 'payout:{large.pk}:paid:1' WHERE kind = 'payout_paid'"],
+        "payout_paid of 50.0000 under payout:{large.pk}:paid:1, payout {paid_out.pk} of 50.0000",
+    ),
+    "a payout's transfer of another wallet": (
+        [MOVED, LEFT],
+        [
+            "UPDATE wallet_payoutmove SET payout_id = {large.pk} WHERE payout_id = {paid_out.pk}",
+            "UPDATE wallet_payoutmove AS move SET payout_id = {paid_out.pk} FROM wallet_transfer"
+            " AS line WHERE line.id = transfer_id AND line.wallet_id = {large.customer_id}",
+            "UPDATE wallet_payoutmove AS move SET payout_id = {paid_out.pk} FROM wallet_transfer"
+            " AS line WHERE line.id = transfer_id AND line.kind = 'payout_paid'",
+        ],
+        "payout of 600.0000 under payout:{large.pk}:request, payout {paid_out.pk} of 50.0000",
+    ),
+    "a payout that its requester approved": (
+        [APPROVED],
+        [
+            "ALTER TABLE wallet_payout DROP CONSTRAINT payout_approved_by_another",
+            "UPDATE wallet_payout SET requested_by_id = approved_by_id WHERE id = {paid_out.pk}",
+        ],
+        "payout {paid_out.pk}: 50.0000 is paid, requested by {paid_out.approved_by_id}, sent again",
+    ),
+    "a payout that was approved by whoever sent it again": (
+        [APPROVED],
+        [
+            "ALTER TABLE wallet_payout DROP CONSTRAINT payout_second_approval_by_a_third",
+            "UPDATE wallet_payout SET attempt = 2, sent_again_by_id = second_by_id"
+            " WHERE id = {large.pk}",
+        ],
+        "sent again by {large.second_by_id}, approved by {large.approved_by_id} and ",
+    ),
+    "a payout whose money came back by who said that it failed": (
+        [APPROVED],
+        [
+            "ALTER TABLE wallet_payout DROP CONSTRAINT payout_given_back_by_another,"
+            " DROP CONSTRAINT payout_failed_by_somebody,"
+            " DROP CONSTRAINT payout_ended_by_somebody_with_a_reason",
+            "UPDATE wallet_payout SET failed_by_id = approved_by_id, decided_by_id = approved_by_id"
+            " WHERE id = {paid_out.pk}",
+        ],
+        "failed by {paid_out.approved_by_id}, ended by {paid_out.approved_by_id}",
+    ),
+    "a large payout that one person approved": (
+        [APPROVED],
+        [
+            "ALTER TABLE wallet_payout DROP CONSTRAINT payout_approved_as_its_amount_asks",
+            "UPDATE wallet_payout SET second_by_id = NULL, second_at = NULL WHERE id = {large.pk}",
+        ],
+        "payout {large.pk}: 600.0000 is approved, requested by {large.requested_by_id}, sent again",
+    ),
+    "a payout to a changed address that did not wait": (
+        [APPROVED],
+        [
+            "ALTER TABLE wallet_payout DROP CONSTRAINT payout_changed_address_waited",
+            "UPDATE wallet_payout SET not_before = approved_at + interval '1 hour'"
+            " WHERE id = {large.pk}",
+        ],
+        "payout {large.pk}: 600.0000 is approved, requested by {large.requested_by_id}",
+    ),
+    "a line of a batch of another amount": (
+        [BATCHED],
+        [
+            "UPDATE wallet_batchline SET amount = 51 WHERE payout_id = {paid_out.pk}",
+            "UPDATE wallet_payoutbatch SET total = 51",
+            "UPDATE wallet_payoutfile SET total = 51",
+        ],
+        "payout {paid_out.pk}: 50.0000 is paid at attempt 1, its live line says 51.0000 at attempt",
+    ),
+    "a line of a batch of another address": (
+        [BATCHED],
+        ["UPDATE wallet_batchline SET address = repeat('T', 34) WHERE payout_id = {paid_out.pk}"],
+        "payout {paid_out.pk}: 50.0000 is paid at attempt 1, its live line says 50.0000 at attempt",
+    ),
+    "a paid payout whose batch was given up": (
+        [BATCHED],
+        [
+            "UPDATE wallet_payoutbatch SET state = 'voided', submitted_by_id = NULL,"
+            " submitted_at = NULL, voided_by_id = made_by_id + 1, voided_at = now(),"
+            " void_reason = 'So'"
+        ],
+        ", which is voided",
+    ),
+    "a paid payout that was in no batch": (
+        [BATCHED],
+        ["UPDATE wallet_batchline SET live = false WHERE payout_id = {paid_out.pk}"],
+        "payout {paid_out.pk}: 50.0000 is paid at attempt 1, its live line says  at attempt , in",
+    ),
+    "a batch without its files": (
+        [BATCHED],
+        ["DELETE FROM wallet_payoutfile WHERE format = 'csv'"],
+        "is 1 of 50.0000 USD, its lines are 1 of 50.0000, its csv files 0 of 0",
+    ),
+    "a batch of more than its lines": (
+        [BATCHED],
+        [
+            "UPDATE wallet_payoutbatch SET count = 2, total = 100",
+            "UPDATE wallet_payoutfile SET rows = 2, total = 100",
+        ],
+        "is 2 of 100.0000 USD, its lines are 1 of 50.0000, its xlsx files 2 of 100.0000",
+    ),
+    "a file of other bytes than were made": (
+        [BATCHED],
+        [
+            "ALTER TABLE wallet_payoutfile DROP CONSTRAINT payout_file_hash_is_its_content",
+            "UPDATE wallet_payoutfile SET content = 'x' WHERE format = 'csv'",
+        ],
+        ": its hash is not its content's",
     ),
     "a deposit without a payment": (
         [PAYMENT],

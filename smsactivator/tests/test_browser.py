@@ -22,9 +22,11 @@ from refunds.tests import world as shop
 from smsactivator.common.links import admin_url
 from support import delivery
 from support.models import Ticket
-from support.tests.world import agent, delivered, senior
+from support.tasks import tell_payouts
+from support.tests.world import HASH, TRON, agent, delivered, senior
 from wallet import keys
-from wallet.models import Customer, Transfer, Wallet
+from wallet.models import Customer, Payout, Transfer, Wallet
+from wallet.tests.world import person
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -93,6 +95,12 @@ class Desk:
     def press(self, panel: str, act: str) -> None:
         self.click(f'{panel} button[name=act][value="{act}"]')
 
+    def act(self, label: str, **typed: str) -> None:
+        """An action of the page by its label: its form, filled, and sent."""
+        self.page.get_by_role("link", name=f"{label}…", exact=True).click()
+        self.fill("form", **typed)
+        self.page.get_by_role("button", name=label, exact=True).click()
+
     def told(self, words: str) -> None:
         expect(self.page.locator("body")).to_contain_text(words)
 
@@ -113,8 +121,13 @@ class Storefront:
         return answer.json()
 
     def opens(self, order: Order, body: str) -> Ticket:
+        return self.says("My order", body, order)
+
+    def says(self, subject: str, body: str, *orders: Order) -> Ticket:
+        """A new ticket about these orders."""
         path = f"/customers/{self.customer.external_id}/tickets"
-        said = self.post(path, {"subject": "My order", "body": body, "orders": [order.pk]})
+        about = [order.pk for order in orders]
+        said = self.post(path, {"subject": subject, "body": body, "orders": about})
         return Ticket.objects.get(pk=said["ticket"])
 
     def writes(self, ticket: Ticket, body: str) -> None:
@@ -337,3 +350,73 @@ def denied_on_the_page_again(desk: Desk, ticket: Ticket) -> None:
     desk.fill("#refund", clause=Clause.TERMINATED, reason="Terminated", body="Read the terms.")
     desk.press("#refund", "refuse")
     desk.told("is denied and the customer is told.")
+
+
+def test_a_customer_who_leaves_is_paid_out_and_reads_the_hash_on_the_thread(
+    people: Any, storefront: Storefront
+) -> None:
+    wish = f"I want to leave. Pay my balance out, USDT on Tron, to {TRON}"
+    ticket = storefront.says("Leaving", wish)
+    asking, approving, paying = people(agent("ann")), people(senior("sue")), people(finance("fay"))
+
+    # An agent asks for it on the ticket, and answers with it.
+    asking.queue("todo")
+    asking.ticket(ticket)
+    asking.click("#payout summary")
+    asking.fill(
+        "#payout", method="USDT-TRON", address=TRON, reason="Leaves us", body="We arrange it."
+    )
+    asking.press("#payout", "payout")
+    asking.told("waits for somebody else's approval. The wallet can be closed")
+    assert asking.clicks <= 3
+    payout = Payout.objects.get()
+    assert (payout.amount, storefront.balance) == (Decimal(20), Decimal(0))
+    asking.open(admin_url("wallet_payout_change", payout.pk))
+    expect(asking.page.get_by_role("link", name="Approve…", exact=True)).to_have_count(0)
+
+    # Another person approves it on its own page.
+    approving.open(admin_url("wallet_payout_change", payout.pk))
+    approving.act("Approve")
+    approving.told(f"{payout} is approved: finance can send it.")
+
+    # Finance gathers it into a batch, makes its files, and hands them over.
+    paying.open(admin_url("wallet_payoutbatch_changelist"))
+    paying.page.get_by_role("link", name="Gather a batch…").click()
+    paying.page.get_by_role("button", name="Gather 1 payout of 20.00").click()
+    paying.told(payout.reference)
+    paying.act("Export")
+    paying.told("is exported: take its files below.")
+    with paying.page.expect_download() as taken:
+        paying.page.get_by_role("button", name="Download").first.click()
+    assert payout.reference in taken.value.path().read_text()
+    paying.act("Submit")
+    paying.told("is submitted.")
+    payout.refresh_from_db()
+    assert payout.state == Payout.State.SUBMITTED
+
+    # It was sent: its hash is written down, and the customer reads it on the thread.
+    paying.open(admin_url("wallet_payout_change", payout.pk))
+    paying.act("Mark as paid", transaction_hash=HASH)
+    paying.told(f"{payout} is paid.")
+    tell_payouts()
+    thread, _ = storefront.reads(ticket)
+    assert thread[:2] == [wish, "We arrange it."]
+    assert thread[2].startswith(f"You asked for a payout from your wallet, {payout.reference}:")
+    assert thread[3] == (
+        f"Payout {payout.reference} is paid.\n\n"
+        "Amount: 20.00 USD, as 20.00 USDT on the network TRON\n"
+        f"Address: {TRON}\n"
+        f"Transaction hash: {HASH}"
+    )
+    assert len(thread) == 4
+    payout.refresh_from_db()
+    assert (payout.state, payout.transaction_hash) == (Payout.State.PAID, HASH)
+    moved = Transfer.objects.filter(payout_move__payout=payout).order_by("pk")
+    assert list(moved.values_list("kind", "amount")) == [
+        (Transfer.Kind.PAYOUT, Decimal(20)),
+        (Transfer.Kind.PAYOUT_PAID, Decimal(20)),
+    ]
+
+
+def finance(name: str) -> Any:
+    return person("Finance", name=name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from decimal import Decimal
 from email import message_from_bytes
 from io import StringIO
@@ -19,8 +20,8 @@ from smsactivator.management.commands import demo_traffic, seed_demo
 from smsactivator.tests import world
 from support import attachments, macros
 from support.models import Macro, Message, Ticket
-from wallet import keys
-from wallet.models import ApiKey, Storefront
+from wallet import addresses, keys
+from wallet.models import ApiKey, PayoutMethod, Storefront
 
 
 def seed(data_dir, upstream_url="http://127.0.0.1:9/"):
@@ -211,6 +212,8 @@ def test_a_shop_that_cannot_be_reached_is_tried_again(lines):
 class Support:
     """The far side of the storefront API of tickets, as its customers see it."""
 
+    balance = "0.0000"
+
     def __init__(self) -> None:
         self.tickets: dict[int, dict] = {}
         self.written: list[dict] = []
@@ -219,6 +222,8 @@ class Support:
         _, _, number, *_ = path.split("/")
         if method == "GET" and path.endswith("/tickets"):
             return {"items": [one for one in self.tickets.values() if one["customer"] == number]}
+        if method == "GET" and path.endswith("/wallet"):
+            return {"balance": self.balance}
         if method == "GET":
             return self.tickets[int(number)]
         said = json or data
@@ -413,6 +418,49 @@ def test_tickets_of_an_earlier_run_are_gone_on_with(support):
     found.step(found.next_find)
     # then
     assert [case.ticket for case in found.cases] == [1, 2, 3, 4, 5, 6]
+
+
+def leave(customers, tries=40):
+    """Let so many customers think about leaving, one after the other."""
+    for number in range(tries):
+        customers.random.drawn = number / tries
+        customers.step(customers.next_leave)
+
+
+def test_customers_with_enough_for_a_payout_write_that_they_leave(customers, support):
+    support.balance = "23.5000"
+    leave(customers)
+
+    assert [case.kind for case in customers.cases] == [complaints.LEAVING] * complaints.EACH
+    assert len({case.customer for case in customers.cases}) == complaints.EACH
+    first = support.written[0]
+    assert (first["subject"], first["orders"], first["files"]) == ("I want to leave", [], [])
+    assert "23.5000 USD" in first["body"]
+    [address] = re.findall(r"\bT[1-9A-HJ-NP-Za-km-z]{33}\b", first["body"])
+    assert addresses.check(PayoutMethod(code="x", address_format="tron"), address, "") == (
+        address,
+        "",
+    )
+
+
+def test_nobody_leaves_with_less_than_the_least_payout(customers, support):
+    support.balance = "19.9999"
+    leave(customers)
+
+    assert support.written == []
+
+
+def test_who_leaves_confirms_the_address_when_asked(customers, support):
+    support.balance = "23.5000"
+    leave(customers, tries=1)
+    [case] = customers.cases
+    support.say(case.ticket, "support")
+    support.tickets[case.ticket]["state"] = "waiting"
+    customers.random.drawn = 0.5
+    look(customers, case)
+
+    [answer] = [one for one in support.written if one["ticket"] == case.ticket][1:]
+    assert (answer["body"], answer["files"]) == (complaints.LEAVING.answers[0], [])
 
 
 def test_every_third_customer_writes_by_mail(support):

@@ -227,7 +227,7 @@ def test_a_database_full_of_the_first_release_s_data_is_migrated(database: Datab
         " ON last.wallet_id = customer_id AND last.wallet_version = version"
         " AND last.posted_at = wallet.posted_at"
     ) == len(before["wallet_wallet"]["customer_id"])
-    assert database.one("SELECT count(*) FROM wallet_rolelimit") == 9
+    assert database.one("SELECT count(*) FROM wallet_rolelimit") == 11
     assert "checks passed" in database.manage("audit_ledger", "--full")
     assert Decimal(database.manage("shell", "--no-imports", "--command", USE).strip()) > 90
     assert "checks passed" in database.manage("audit_ledger", "--full")

@@ -25,7 +25,7 @@ from smsactivator import roles
 from smsactivator.api import api
 from smsactivator.common import actions
 from smsactivator.common.links import admin_url
-from smsactivator.tests import world
+from smsactivator.tests import payouts, world
 from smsactivator.tests.test_admin_roles import shop
 from support import casework, delivery
 from support.admin.casepage import ACTS
@@ -41,14 +41,40 @@ from support.models import (
     Outbound,
     Ticket,
     TicketOrder,
+    TicketPayout,
     Viewing,
 )
 from support.tests import threads
 from support.tests import world as desk
 from support.tests.conftest import mails_go_to, server
 from support.tests.mailserver import Answers
-from wallet import keys
-from wallet.models import ApiKey, Customer, Deposit, Storefront, Transfer, Wallet
+from wallet import keys, settlement
+from wallet.models import (
+    ApiKey,
+    BatchLine,
+    Close,
+    CloseFigure,
+    Customer,
+    Deposit,
+    Export,
+    ExportDownload,
+    ExportPart,
+    FileDownload,
+    Holding,
+    LiabilityCheck,
+    Payout,
+    PayoutBatch,
+    PayoutFile,
+    PayoutMethod,
+    PayoutMove,
+    PayoutOutcome,
+    ResultFile,
+    ResultLine,
+    Storefront,
+    Transfer,
+    Wallet,
+)
+from wallet.tests import exported
 
 __all__ = ["mails_go_to", "server", "shop"]
 
@@ -87,12 +113,21 @@ READ: dict[str, set[str]] = {
     "refunds_policy_preview_csv": {SENIOR, FINANCE, ADMIN},
     "wallet_wallet_csv": ALL,
     "wallet_wallet_print": ALL,
+    "wallet_close_csv": {SENIOR, FINANCE, AUDITOR, ADMIN},
+    "wallet_close_xlsx": {SENIOR, FINANCE, AUDITOR, ADMIN},
+    "wallet_close_figure": {SENIOR, FINANCE, AUDITOR, ADMIN},
+    "wallet_payout_board": {SENIOR, FINANCE, AUDITOR, ADMIN},
+    "wallet_payout_board_csv": {SENIOR, FINANCE, AUDITOR, ADMIN},
+    "wallet_payoutbatch_gather": {FINANCE, ADMIN},
+    "wallet_resultfile_upload": {FINANCE, ADMIN},
     "orders_order_read_sms": SENIORS,
     "orders_sms_read_sms": SENIORS,
 }
 POSTED: dict[str, set[str]] = {
     "support_ticket_presence": READERS,
     "wallet_apikey_revoke": {ADMIN},
+    "wallet_export_download": {FINANCE, ADMIN},
+    "wallet_payoutbatch_file": {FINANCE, ADMIN},
 }
 
 # Each act on a case in a situation, and who may: "act: situation".
@@ -122,6 +157,9 @@ CASE_ACTS: dict[str, set[str]] = {
     "overturn": SENIORS,
     "dismiss": SENIORS,
     "overturn: one's own denial": NO_ONE,
+    "payout": DESK,
+    "withdraw_payout: one's own": DESK,
+    "withdraw_payout": NO_ONE,
 }
 # An administrator without a role has no limit to decide within.
 WITHIN_LIMITS = {
@@ -148,9 +186,12 @@ ACTIONS: dict[str, set[str]] = {
     "wallet.Customer: terminate": SENIORS,
     "wallet.Customer: close": {SENIOR, FINANCE, ADMIN},
     "wallet.Customer: reopen": {SENIOR, FINANCE, ADMIN},
+    "wallet.Seal: close": {FINANCE, ADMIN},
+    "wallet.Close: close-month": {FINANCE, ADMIN},
     "wallet.Transfer: reverse": {FINANCE, ADMIN},
     "wallet.Deposit: claim": DESK,
     "wallet.Deposit: reverse": {FINANCE, ADMIN},
+    "wallet.Export: cancel": {FINANCE, ADMIN},
     "wallet.Correction: confirm": {SENIOR, FINANCE, ADMIN},
     "wallet.Correction: reject": {SENIOR, FINANCE, ADMIN},
     "wallet.Claim: dismiss": SENIORS,
@@ -160,6 +201,17 @@ ACTIONS: dict[str, set[str]] = {
     "wallet.Termination: reinstate": SENIORS,
     "wallet.Reinstatement: confirm": {SENIOR, FINANCE, ADMIN},
     "wallet.Reinstatement: reject": {SENIOR, FINANCE, ADMIN},
+    "wallet.Payout: approve": {SENIOR, FINANCE, ADMIN},
+    "wallet.Payout: reject": {SENIOR, FINANCE, ADMIN},
+    "wallet.Payout: paid": {FINANCE, ADMIN},
+    "wallet.Payout: failed": {FINANCE, ADMIN},
+    "wallet.Payout: again": {FINANCE, ADMIN},
+    "wallet.Payout: return": {FINANCE, ADMIN},
+    "wallet.PayoutBatch: export": {FINANCE, ADMIN},
+    "wallet.PayoutBatch: submit": {FINANCE, ADMIN},
+    "wallet.PayoutBatch: void": {FINANCE, ADMIN},
+    "wallet.ResultFile: apply": {FINANCE, ADMIN},
+    "wallet.Payout: withdraw": DESK,
     # Whoever sees the row; the verb lets only the one who asked.
     "wallet.Correction: withdraw": ALL,
     "wallet.Termination: withdraw": ALL,
@@ -187,7 +239,11 @@ CSV = {"version": "2026-05-07", "since": "2026-06-01", "until": "2026-06-30"}
 KEPT = (
     *(Ticket, Message, Outbound, TicketOrder, Attachment, AttachmentReading, Macro, Calendar),
     *(CalendarException, Viewing, RefundRequest, Refund, Transfer, Wallet, Order, Sms, SmsReading),
-    *(Customer, Deposit, ApiKey),
+    *(Customer, Deposit, ApiKey, Export, ExportPart, ExportDownload),
+    *(Close, CloseFigure, Holding, LiabilityCheck),
+    *(Payout, PayoutMethod, PayoutMove, PayoutOutcome),
+    *(PayoutBatch, BatchLine, PayoutFile, FileDownload, ResultFile, ResultLine),
+    TicketPayout,
 )
 
 
@@ -287,7 +343,10 @@ def test_pages_and_exports(role: str, rows: dict[str, Any]) -> None:
             assert answer.status_code == 403, (page, name)
     for name, allowed in READ.items():
         page = name.removesuffix("_read_sms").removesuffix("_csv").removesuffix("_print")
+        page = page.removesuffix("_xlsx").removesuffix("_figure")
         args = [rows[page]] if page in rows else []
+        if name == "wallet_close_figure":
+            args.append("deposits")
         query = CSV if name == "refunds_policy_preview_csv" else {}
         answer = client.get(admin_url(name, *args), query)
         assert answer.status_code == (200 if role in allowed else 403), name
@@ -299,7 +358,7 @@ def test_addresses_that_are_posted_to(role: str, rows: dict[str, Any]) -> None:
     client = client_of(somebody(role))
     forged = client_of(somebody(role), enforce_csrf_checks=True)
     for name, allowed in POSTED.items():
-        url = admin_url(name, rows[name.rsplit("_", 1)[0]])
+        url = admin_url(name, rows[name] if name in rows else rows[name.rsplit("_", 1)[0]])
         before = everything()
         client.get(url)
         assert forged.post(url).status_code == 403, name
@@ -377,6 +436,10 @@ def situation(name: str, person: User, other: User) -> tuple[Ticket, dict[str, A
         if case == "goodwill":
             more["clause"] = Clause.BANNED_LATER
         typed["request"] = desk.refund(by, ticket, order, **more).pk
+    elif act == "payout":
+        typed |= {"method": "USDT-TRON", "address": desk.TRON, "share": "whole"}
+    elif act == "withdraw_payout":
+        typed["payout"] = desk.payout(by, ticket).pk
     if act != "take_over":
         Ticket.objects.filter(pk=ticket.pk).update(claimed_by=None, claimed_until=None)
     return desk.fresh(ticket), typed
@@ -532,6 +595,118 @@ def test_the_calendar(role: str, rows: dict[str, Any]) -> None:
     days = {str(one.day) for one in CalendarException.objects.all()}
     assert days == ({"2031-05-05"} if allowed else {"2030-01-02"})
     assert (f"{Calendar.objects.get().opens:%H:%M}" == "08:00") == allowed
+
+
+# --- exports --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_exports(role: str, shop: dict[str, Any]) -> None:
+    person = somebody(role)
+    client, forged = client_of(person), client_of(person, enforce_csrf_checks=True)
+    allowed = role in {FINANCE, ADMIN}
+    typed = {
+        "key": str(uuid4()),
+        "dataset": "orders",
+        "since": "2026-11-01",
+        "until": "2026-11-30",
+    }
+    before = everything()
+    ask = admin_url("wallet_export_add")
+    assert client.get(ask, typed).status_code == (200 if allowed else 403)
+    assert forged.post(ask, typed).status_code == 403
+    assert client.post(ask, {}).status_code == (422 if allowed else 403)
+    assert everything() == before
+
+    asked = client.post(ask, typed)
+
+    assert asked.status_code == (302 if allowed else 403)
+    found = Export.objects.filter(dataset="orders")
+    assert [one.requested_by for one in found] == ([person] if allowed else [])
+    waiting = exported.asked(somebody(FINANCE), "orders")
+    url = admin_url("wallet_export_do", waiting.pk, "cancel")
+    assert forged.post(url, {"key": str(uuid4())}).status_code == 403
+    cancelled = client.post(url, {"key": str(uuid4())})
+    assert cancelled.status_code == (302 if allowed else 403)
+    assert exported.fresh(waiting).state == ("cancelled" if allowed else "queued")
+
+
+# --- payouts --------------------------------------------------------------------------------------
+
+PAYOUT_STEPS = ("approve", "reject", "withdraw", "paid", "failed", "again", "return")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_payouts(role: str) -> None:
+    """Each action in a state that it is for, on what others requested and approved."""
+    person, agent, finance = somebody(role), somebody(AGENT), somebody(FINANCE)
+    other = world.person(FINANCE)
+    strict = client_of(person, enforce_csrf_checks=True)
+    typed = {"reason": "Looked at it", "problem": "Refused", "transaction_hash": payouts.HASH}
+    passed = set()
+    for action in PAYOUT_STEPS:
+        if action in {"approve", "reject", "withdraw"}:
+            payout = payouts.asked(agent)
+        else:
+            payout = payouts.sent(agent, finance)
+        if action in {"again", "return"}:
+            settlement.mark_failed(other, payout.pk, problem="Refused")
+        url = admin_url("wallet_payout_do", payout.pk, action)
+        before = everything()
+        strict.get(url, typed)
+        assert strict.post(url, {"key": str(uuid4()), **typed}).status_code == 403, action
+        assert everything() == before, action
+
+        answer = client_of(person).post(url, {"key": str(uuid4()), **typed})
+
+        assert answer.status_code in {302, 403}, action
+        assert (everything() != before) == (answer.status_code == 302), action
+        if answer.status_code == 302:
+            passed.add(action)
+    expected = {one for one in PAYOUT_STEPS if role in ACTIONS[f"wallet.Payout: {one}"]}
+    # Nobody withdraws another's request, and an administrator without a role has no limit.
+    expected -= {"withdraw"} | ({"approve"} if role == ADMIN else set())
+    assert passed == expected
+
+
+def test_who_requests_a_payout_never_approves_it() -> None:
+    person = somebody(SENIOR)
+    own = payouts.asked(person)
+    before = everything()
+
+    url = admin_url("wallet_payout_do", own.pk, "approve")
+    assert client_of(person).post(url, {"key": str(uuid4()), "reason": ""}).status_code == 403
+    assert everything() == before
+
+    url = admin_url("wallet_payout_do", own.pk, "withdraw")
+    assert client_of(person).post(url, {"key": str(uuid4())}).status_code == 302
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_payout_methods(role: str) -> None:
+    client, strict = (client_of(somebody(role), enforce_csrf_checks=csrf) for csrf in (False, True))
+    typed = {
+        "code": "USDC-SOLANA",
+        "currency": "USDC",
+        "network": "SOLANA",
+        "address_format": "solana",
+        "memo_rule": "none",
+        "enabled": "on",
+        "reason": "Asked for",
+    }
+    known = PayoutMethod.objects.earliest("pk")
+    urls = (
+        admin_url("wallet_payoutmethod_add"),
+        admin_url("wallet_payoutmethod_change", known.pk),
+    )
+    before = everything()
+    for url in urls:
+        strict.get(url, typed)
+        assert strict.post(url, typed).status_code == 403
+    assert everything() == before
+    answers = [client.post(url, typed).status_code for url in urls]
+    assert answers == ([302, 302] if role == ADMIN else [403, 403])
+    assert (everything() != before) == (role == ADMIN)
 
 
 # --- the API --------------------------------------------------------------------------------------

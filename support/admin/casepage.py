@@ -12,6 +12,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django_fsm import can_proceed
 
 from orders import privacy
 from orders.admin import SIDE_TONES, STATE_TONES, order_link
@@ -35,22 +36,25 @@ from smsactivator.common.display import (
 )
 from smsactivator.common.errors import Invalid, Refused
 from smsactivator.common.links import Link, admin_url, joined
-from support import cases, casework, macros, replies
+from support import cases, casework, macros, payouts, replies
 from support.admin.forms import (
     ActForm,
     ApproveForm,
     DecideForm,
     LinkForm,
+    PayoutForm,
     RefundForm,
     ReplyForm,
+    WithdrawPayoutForm,
 )
 from support.attachments import Upload
-from support.casefile import CaseFile, CaseOrder, CaseRequest, Entry
+from support.casefile import CaseFile, CaseOrder, CasePayout, CaseRequest, Entry
 from support.models import Outbound, Ticket
 from support.timelines import ticket_link
 from wallet.admin_decisions import wallet_badge
-from wallet.models import Transfer
-from wallet.pages import customer_link
+from wallet.models import Payout, Transfer, Wallet
+from wallet.pages import customer_link, payout_badge, payout_link
+from wallet.payouts import CENT
 
 Typed = dict[str, Any]
 
@@ -207,6 +211,38 @@ def _decision(
     return run
 
 
+def _payout(person: Any, ticket: Ticket, typed: Typed) -> str:
+    macros.refuse_gaps(typed["body"])
+    whole = typed["share"] == "whole"
+    asked = payouts.request(
+        person,
+        ticket.pk,
+        method=typed["method"],
+        address=typed["address"],
+        memo=typed["memo"],
+        amount=None if whole else typed["amount"],
+        reason=typed["reason"],
+        reply_body=typed["body"],
+        then=typed["then"],
+        seen=typed["seen"],
+        key=typed["key"],
+    )
+    done = f"{asked} of {amount(asked.amount)} USD waits for somebody else's approval."
+    if not whole:
+        return done
+    return (
+        f"{done} When the payout has ended, the wallet can be closed on the customer's page: what "
+        "is below a cent goes to rounding then."
+    )
+
+
+def _withdraw_payout(person: Any, ticket: Ticket, typed: Typed) -> str:
+    asked = payouts.withdraw(
+        person, ticket.pk, typed["payout"], seen=typed["seen"], key=str(typed["key"])
+    )
+    return f"{asked} is withdrawn: the money is back in the wallet, and the customer is told."
+
+
 Act = tuple[type[forms.Form], str, Callable[[Any, Ticket, Typed], str]]
 # The form, the name of its place on the page, and what is called.
 ACTS: dict[str, Act] = {
@@ -239,6 +275,8 @@ ACTS: dict[str, Act] = {
         _decision(cases.overturn, "is overturned: the wallet is credited and the customer told."),
     ),
     "dismiss": (DecideForm, "decide", _decision(cases.dismiss, "stands: it was no dispute.")),
+    "payout": (PayoutForm, "payout", _payout),
+    "withdraw_payout": (WithdrawPayoutForm, "withdraw_payout", _withdraw_payout),
 }
 
 
@@ -249,9 +287,10 @@ def build_form(
     files: Any = None,
     *,
     asked: RefundRequest | None = None,
+    payout: Payout | None = None,
 ) -> forms.Form:
     """The form of an act over a case, bound when something was sent; ``asked`` is the request that
-    a decision is about.
+    a decision is about, ``payout`` the one that is taken back.
     """
     kind, place, _run = ACTS[act]
     options: dict[str, Any] = {"auto_id": f"id_{place}-%s"}
@@ -263,8 +302,13 @@ def build_form(
         if len(file.open_requests) > 1:
             # The ticket is done with when the last of them is decided.
             options["initial"] |= {"then": "open"}
+    if payout is not None:
+        options["auto_id"] = f"id_{place}-{payout.pk}-%s"
+        options["initial"] |= {"payout": payout.pk}
     if kind is RefundForm:
         options["orders"] = file.orders
+    if kind is PayoutForm:
+        options |= {"methods": file.methods, "payable": file.payable, "minimum": file.minimum}
     if kind is LinkForm:
         linked = [] if data is None else [one.order for one in file.orders]
         options["orders"] = [*file.choices, *linked]
@@ -301,6 +345,8 @@ def context_of(
         return sent.get(ACTS[act][1]) or build_form(act, file)
 
     refundable = any(one.left > 0 and one.open_request is None for one in file.orders)
+    may_pay_out = live and may_answer and person.has_perm("wallet.request_payout")
+    why_not = _why_no_payout(file)
     return {
         "ticket": ticket,
         "file": _thread(file),
@@ -321,6 +367,15 @@ def context_of(
         "link_form": form("link") if live and may_answer and file.choices else None,
         "orders": [_order(one, person) for one in file.orders],
         "requests": [_past(one, person) for one in (*file.here, *file.elsewhere)],
+        "payout_form": (
+            form("payout") if "payout" in sent or (may_pay_out and not why_not) else None
+        ),
+        "payout_is_open": "payout" in sent,
+        "payouts_waiting": list(_waiting_payouts(file, person, live=live)),
+        "payouts": [
+            _asked_payout(one, person) for one in (*file.payouts_here, *file.payouts_elsewhere)
+        ],
+        "payout_terms": why_not or f"At least {file.minimum.quantize(CENT)} USD, by the policy.",
         "refunded": amount(file.refunded),
         "balance": amount(file.wallet.balance),
         "wallet_badge": wallet_badge(file.wallet),
@@ -337,6 +392,66 @@ def context_of(
             for bound in sent.values()
             for error in (bound.non_field_errors() if bound.is_bound else ())
         ],
+    }
+
+
+def _why_no_payout(file: CaseFile) -> str:
+    """Why nothing can be paid out now, or ""."""
+    state = Wallet.State(file.wallet.state)
+    if state != Wallet.State.ACTIVE:
+        return f"Nothing is paid out of this wallet now: {state.label}."
+    if file.payable < file.minimum:
+        return (
+            f"The balance is below the least payout, {file.minimum.quantize(CENT)} USD by the "
+            "policy."
+        )
+    return "" if file.methods else "No coin or network for payouts is set up."
+
+
+def _waiting_payouts(file: CaseFile, person: Any, *, live: bool) -> Iterator[dict[str, Any]]:
+    """A panel for each payout of this ticket that waits for its approval."""
+    for one in reversed(file.payouts_here) if live else ():
+        payout = one.payout
+        if not one.waits:
+            continue
+        warnings = []
+        if one.shared:
+            warnings.append("Another customer gave this address too.")
+        if payout.not_before is not None:
+            warnings.append(
+                "The address is not the one from before: nobody can approve it before "
+                f"{payout.not_before:%Y-%m-%d %H:%M} UTC."
+            )
+        own = (
+            payout.requested_by_id == person.pk
+            and can_proceed(payout.withdraw)
+            and person.has_perm("wallet.request_payout")
+        )
+        yield {
+            "pk": payout.pk,
+            "title": f"{payout}: {payout.get_state_display().lower()}",
+            "words": format_html(
+                "{} asked for <strong>{} USD</strong> as {} to {}{}: {}",
+                payout.requested_by,
+                amount(payout.amount),
+                payout.method,
+                mono(payout.address),
+                format_html(", memo {}", mono(payout.memo)) if payout.memo else "",
+                payout.reason,
+            ),
+            "warning": " ".join(warnings),
+            "form": build_form("withdraw_payout", file, payout=payout) if own else None,
+        }
+
+
+def _asked_payout(one: CasePayout, person: Any) -> dict[str, Any]:
+    payout = one.payout
+    where = f", ticket {one.ticket_id}" if one.ticket_id else ""
+    return {
+        "link": payout_link(payout).html(person),
+        "badge": payout_badge(payout),
+        "amount": amount(payout.amount),
+        "words": f"{payout.method}{where}",
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
@@ -12,12 +13,15 @@ from unfold.widgets import (
     UnfoldAdminDecimalFieldWidget,
     UnfoldAdminSelectWidget,
     UnfoldAdminTextareaWidget,
+    UnfoldAdminTextInputWidget,
 )
 
 from orders.models import Order, State
 from smsactivator.common.money import DECIMAL_PLACES, MAX_DIGITS
 from support.casefile import CaseOrder
 from support.models import LONGEST_BODY
+from wallet.models import PayoutMethod
+from wallet.payouts import CENT
 
 THEN = (
     ("open", "Leave it open"),
@@ -164,6 +168,73 @@ class RefundForm(AnsweringForm):
                 f"{one.suggested} for order {one.order.pk}" for one in refundable
             )
             self.fields["amount"].initial = refundable[0].suggested
+
+
+class PayoutForm(AnsweringForm):
+    """What a customer who leaves is sent, in which coin, and to where."""
+
+    method = forms.ChoiceField(label="Coin and network", widget=UnfoldAdminSelectWidget)
+    address = forms.CharField(
+        max_length=200,
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off", "spellcheck": "false"}),
+        help_text="Copied from the customer's message, never typed.",
+    )
+    memo = forms.CharField(
+        label="Memo (tag)",
+        max_length=100,
+        required=False,
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
+        help_text="Where the customer's exchange asks for one.",
+    )
+    share = forms.ChoiceField(label="How much", widget=UnfoldAdminSelectWidget)
+    amount = forms.DecimalField(
+        label="Amount of a part, USD",
+        max_digits=MAX_DIGITS,
+        decimal_places=DECIMAL_PLACES,
+        required=False,
+        widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "0.01"}),
+    )
+    field_order = ("method", "address", "memo", "share", "amount", "reason", "body", "then")
+
+    def __init__(
+        self,
+        *args: Any,
+        methods: Sequence[PayoutMethod],
+        payable: Decimal,
+        minimum: Decimal,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        choices = [(method.code, str(method)) for method in methods]
+        self.fields["method"].choices = [("", "Choose…"), *choices]  # type: ignore[attr-defined]
+        self.fields["share"].choices = [  # type: ignore[attr-defined]
+            ("whole", f"The whole balance, {payable} USD"),
+            ("part", "A part of it"),
+        ]
+        self.fields["amount"].help_text = f"In whole cents, at least {minimum.quantize(CENT)} USD."
+        self.fields["reason"].label = "What the customer asked for"
+        self.fields[
+            "body"
+        ].help_text = (
+            "The customer is told of the payout, with its amount and address, in a notice after it."
+        )
+        self.fields["then"].initial = "open"
+
+    def clean(self) -> dict[str, Any]:
+        """The whole balance is asked for without an amount, a part with one."""
+        typed = super().clean() or {}
+        share, amount = typed.get("share"), typed.get("amount")
+        if share == "part" and amount is None and "amount" not in self.errors:
+            self.add_error("amount", "Say how much, or choose the whole balance.")
+        if share == "whole" and amount is not None:
+            self.add_error("amount", "Choose “A part of it”, or leave the amount out.")
+        return typed
+
+
+class WithdrawPayoutForm(CaseForm):
+    """One's own payout, taken back."""
+
+    payout = forms.IntegerField(widget=forms.HiddenInput)
 
 
 class LinkForm(forms.Form):

@@ -29,6 +29,7 @@ from refunds.models import RefundRequest
 from smsactivator.common import csvs
 from smsactivator.common.charts import STACKED_BARS
 from smsactivator.common.links import admin_url
+from smsactivator.common.periods import Period, PeriodRefused, this_month
 from support import reports
 from support.admin.tables import (
     COUNT,
@@ -43,7 +44,7 @@ from support.admin.tables import (
 )
 from support.admin.waits import page_of
 from support.models import Wait
-from support.reports import IN_TIME, By, Only, Period, PeriodRefused, Way
+from support.reports import IN_TIME, By, Only, Way
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class ReportForm(forms.Form):
         since, until = given.get("since"), given.get("until")
         if "since" in self.errors or "until" in self.errors:
             return given
-        usual = reports.this_month()
+        usual = this_month()
         if since is None and until is None:
             since, until = usual.since, usual.until
         since = since or (until or usual.until).replace(day=1)

@@ -36,7 +36,7 @@ from support.admin.casepage import (
 )
 from support.bulk import STEPS
 from support.casefile import read_case
-from support.models import Macro, Ticket, TicketOrder
+from support.models import Macro, Ticket, TicketOrder, TicketPayout
 from support.timelines import ticket_link
 from wallet.pages import customer_link
 
@@ -72,6 +72,13 @@ def tickets_of_orders(pks: Sequence[int]) -> Mapping[int, Iterable[Link]]:
     for order, ticket in rows.values_list("order_id", "ticket_id"):
         links.setdefault(order, []).append(ticket_link(ticket))
     return links
+
+
+@source_for("wallet.Payout")
+def tickets_of_payouts(pks: Sequence[int]) -> Mapping[int, Iterable[Link]]:
+    """The tickets that these payouts were asked for on."""
+    cases = TicketPayout.objects.filter(payout__in=pks).select_related("ticket")
+    return {case.payout_id: [ticket_link(case.ticket_id, case.ticket.subject)] for case in cases}
 
 
 class QueueFilter(SimpleListFilter):

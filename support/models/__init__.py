@@ -11,6 +11,7 @@ from support.models.tickets import (
     Message,
     Ticket,
     TicketOrder,
+    TicketPayout,
     TicketRefund,
     Wait,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "Outbound",
     "Ticket",
     "TicketOrder",
+    "TicketPayout",
     "TicketRefund",
     "Viewing",
     "Wait",

@@ -14,7 +14,7 @@ from django_fsm import FSMField, FSMModelMixin, transition
 from orders.models import Order
 from refunds.models import RefundRequest
 from smsactivator.common.history import records
-from wallet.models import Customer
+from wallet.models import Customer, Payout
 
 LONGEST_SUBJECT = 200
 LONGEST_BODY = 20_000  # characters
@@ -429,3 +429,16 @@ class TicketRefund(models.Model):
 
     def __str__(self) -> str:
         return f"{self.request} on {self.ticket}"
+
+
+class TicketPayout(models.Model):
+    """A payout that was asked for on a ticket: its customer is told there what becomes of it.
+
+    Append-only.
+    """
+
+    ticket = models.ForeignKey(Ticket, on_delete=models.PROTECT, related_name="payouts")
+    payout = models.OneToOneField(Payout, on_delete=models.PROTECT, related_name="case")
+
+    def __str__(self) -> str:
+        return f"{self.payout} on {self.ticket}"

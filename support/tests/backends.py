@@ -19,3 +19,10 @@ class Silent(BaseEmailBackend):
 
     def send_messages(self, email_messages: Any) -> int:
         return 0
+
+
+class Cut(BaseEmailBackend):
+    """Loses the connection at an unknown moment; the error names the customer."""
+
+    def send_messages(self, email_messages: Any) -> int:
+        raise ConnectionResetError(f"cut off at {email_messages[0].to}")

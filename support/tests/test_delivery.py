@@ -17,7 +17,7 @@ from django.conf import settings as configured
 from django.db import connection
 from django.utils import timezone
 
-from support import delivery, mails, outbox, tasks
+from support import delivery, isolation, mails, outbox, tasks
 from support.models import Attachment, Blob, Outbound, Ticket
 from support.models.outbox import MOST_TRIES
 from support.tests import threads
@@ -366,13 +366,32 @@ def test_a_mail_that_was_accepted_is_sent_however_the_goodbye_ends(server, setti
 
 
 def test_an_error_of_another_backend_counts_as_perhaps_sent(settings, caplog):
-    settings.EMAIL_BACKEND = "support.tests.backends.Broken"
+    settings.EMAIL_BACKEND = "support.tests.backends.Cut"
 
     unknown = tried(threads.delivery())
 
     assert unknown.state == "unknown"
-    assert f"delivery {unknown.pk}: perhaps sent (RuntimeError)" in caplog.text
+    assert f"delivery {unknown.pk}: perhaps sent (ConnectionResetError)" in caplog.text
     assert threads.ADDRESS not in caplog.text
+
+
+def test_an_error_in_code_is_raised_when_all_were_tried_and_its_mails_are_flagged(
+    settings, noon, caplog
+):
+    first, second = threads.delivery(), threads.delivery()
+    settings.EMAIL_BACKEND = "support.tests.backends.Broken"
+
+    with pytest.raises(isolation.Unfinished) as raised:
+        delivery.deliver_due("email")
+
+    assert str(raised.value) == f"delivery {first.pk}, {second.pk}: see the log"
+    assert f"delivery {first.pk}: RuntimeError at" in caplog.text
+    assert threads.ADDRESS not in caplog.text
+    assert {Outbound.objects.get(pk=one.pk).state for one in (first, second)} == {"sending"}
+    assert delivery.deliver_due("email") == 0, "neither is sent again"
+    noon.shift(settings.OUTBOX_LEASE)
+    assert delivery.flag_lost() == 2
+    assert {Outbound.objects.get(pk=one.pk).state for one in (first, second)} == {"unknown"}
 
 
 def test_a_backend_that_takes_nothing_counts_as_perhaps_sent(settings):
@@ -573,7 +592,8 @@ def test_one_delivery_that_breaks_stops_no_other_and_its_row_is_not_logged(serve
             [broken.pk],
         )
 
-    assert delivery.deliver_due("email") == 1
+    with pytest.raises(isolation.Unfinished, match=f"delivery {broken.pk}: see the log"):
+        delivery.deliver_due("email")
 
     assert Outbound.objects.get(pk=well.pk).state == "sent"
     # The mail is out and could not be recorded: its lease will end, and people will look.

@@ -380,6 +380,9 @@ def test_each_queue_is_a_range_of_an_index_in_its_order(crowd, ann):
     from django.contrib import admin
 
     page = admin.site.get_model_admin(Ticket)
+    with connection.cursor() as cursor:
+        # A queue of a few may be sorted at once: what is asked is whether an index has its order.
+        cursor.execute("SET LOCAL enable_sort = off")
     for name, indexes in INDEXES.items():
         request = RequestFactory().get("/", {"queue": name})
         request.user = ann

@@ -15,8 +15,9 @@ from django.test.utils import CaptureQueriesContext
 from refunds.models import RefundRequest
 from refunds.policy import Clause
 from refunds.tests import world
+from smsactivator.common.periods import Period, PeriodRefused
 from support import reports
-from support.reports import By, Only, Period, PeriodRefused
+from support.reports import By, Only
 from support.tests.month import FORMULA, TICK, Month, at, on, ticket, wait
 from wallet.models import Transfer
 from wallet.tests.world import person
@@ -360,7 +361,7 @@ def test_a_dispute_is_its_senior_s(month: Month) -> None:
     ("since", "until", "words"),
     [
         (date(2026, 11, 2), date(2026, 11, 1), "after the last"),
-        (date(2026, 1, 1), date(2027, 1, 2), "367 days; a report has at most 366"),
+        (date(2026, 1, 1), date(2027, 1, 2), "367 days; at most 366 are taken at once"),
         (date(1999, 12, 31), date(2000, 1, 1), "between the years"),
     ],
 )

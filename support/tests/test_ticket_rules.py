@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.utils import timezone
@@ -18,10 +20,23 @@ from support.models import (
     Outbound,
     Ticket,
     TicketOrder,
+    TicketPayout,
     TicketRefund,
     Wait,
 )
-from support.tests.world import agent, ask, deliver, delivered, denied, reply, write
+from support.tests.world import (
+    TRON,
+    agent,
+    ask,
+    deliver,
+    delivered,
+    denied,
+    leaving,
+    payout,
+    reply,
+    write,
+)
+from wallet import payouts
 from wallet.tests.attack import CHECK, FOREIGN_KEY, NOT_NULL, RESTRICT, UNIQUE, assert_refused
 
 pytestmark = pytest.mark.django_db
@@ -33,6 +48,7 @@ APPEND_ONLY = [
     "support_blob",
     "support_historicalticket",
     "support_ticketorder",
+    "support_ticketpayout",
 ]
 KEPT = ["support_ticket", "support_ticketrefund", "support_wait", "support_outbound"]
 
@@ -52,7 +68,10 @@ def scene() -> dict[str, Any]:
     disputing = write(disputed)
     theirs = ask()
     order = delivered(theirs.customer)
+    leaves = leaving()
     return {
+        "leaves": leaves.pk,
+        "payout": payout(ann, leaves).pk,
         "ann": ann.pk,
         "ticket": answered.pk,
         "first": first.pk,
@@ -356,6 +375,39 @@ def test_a_refund_is_decided_on_one_ticket_and_disputed_once(scene, statement, s
     refused(scene, sqlstate, rule, statement)
 
 
+@pytest.mark.parametrize(
+    ("values", "sqlstate", "rule"),
+    [
+        ("{theirs}, {payout}", UNIQUE, "payout_id"),
+        ("{leaves}, {payout}", UNIQUE, "payout_id"),
+        ("{leaves}, 0", CHECK, "is not of the customer"),
+        ("0, {payout}", UNIQUE, "payout_id"),
+        ("NULL, {payout}", NOT_NULL, "null value"),
+        ("{leaves}, NULL", NOT_NULL, "null value"),
+    ],
+)
+def test_a_payout_is_asked_for_on_one_ticket(scene, values, sqlstate, rule):
+    insert = "INSERT INTO support_ticketpayout (ticket_id, payout_id) VALUES"
+    refused(scene, sqlstate, rule, f"{insert} ({values})")
+
+
+def test_a_payout_is_asked_for_on_a_ticket_of_its_own_customer(scene):
+    leaves = Ticket.objects.get(pk=scene["leaves"])
+    loose = payouts.request(
+        agent(),
+        leaves.customer_id,
+        method="USDT-TRON",
+        address=TRON,
+        amount=Decimal(20),
+        terms=payouts.Terms("2026-05-07", Decimal(20)),
+        reason="Code alone can",
+        key=uuid4(),
+    )
+    scene["loose"] = loose.pk
+    insert = "INSERT INTO support_ticketpayout (ticket_id, payout_id) VALUES"
+    refused(scene, CHECK, "is not of the customer", f"{insert} ({{theirs}}, {{loose}})")
+
+
 @pytest.mark.parametrize("message", ["{their_message}", "{note}", "{reply}", "{first}", "{own}"])
 def test_only_the_customer_disputes_on_that_thread_after_the_denial(scene, message):
     ticket, _ = denied(ticket=ask())
@@ -437,5 +489,6 @@ def test_states_are_protected_in_the_models(scene):
 
 
 def test_the_scene_has_rows_of_every_table(scene):
-    for model in (Attachment, AttachmentReading, Blob, Message, Outbound, Ticket, Wait):
+    tables = (Attachment, AttachmentReading, Blob, Message, Outbound, Ticket, TicketPayout, Wait)
+    for model in tables:
         assert model.objects.exists(), model

@@ -19,9 +19,10 @@ from refunds.policy import Clause
 from refunds.tests import world
 from smsactivator.common import history
 from smsactivator.common.history import Actor
-from support import cases, clocks, inbound, replies
+from support import cases, clocks, inbound, payouts, replies
 from support.models import Message, Outbound, Ticket
-from wallet.models import Customer
+from wallet.models import Customer, Payout
+from wallet.tests import paying
 from wallet.tests.world import person
 
 API = Actor.api_key("Shop", "sf_1234567")
@@ -171,6 +172,37 @@ def denied(by: Any = None, ticket: Ticket | None = None) -> tuple[Ticket, Refund
         reply_body="Sorry",
     )
     return fresh(ticket), asked
+
+
+TRON = "TJRabPrwbZy45sbavfcjinPJC18kjpRTv8"
+HASH = "ab" * 32
+
+
+def leaving(balance: str = "100") -> Ticket:
+    """A new ticket of a customer who wants to leave with this balance, USD."""
+    return ask(world.customer(balance), "Pay me out, please", subject="I want to leave")
+
+
+def payout(by: Any, ticket: Ticket, amount: str | None = "50", **fields: Any) -> Payout:
+    """A payout that a person asks for on the ticket."""
+    return payouts.request(
+        by,
+        ticket.pk,
+        **{
+            "method": "USDT-TRON",
+            "address": TRON,
+            "amount": None if amount is None else Decimal(amount),
+            "reason": "Leaves us",
+            "seen": version(ticket),
+            "key": uuid4(),
+            **fields,
+        },
+    )
+
+
+def on_its_way(asked: Payout) -> Payout:
+    """An approved payout, its batch handed over."""
+    return paying.submitted(asked)
 
 
 def fresh(ticket: Ticket) -> Ticket:

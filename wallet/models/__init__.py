@@ -1,6 +1,15 @@
 """Storefronts and their customers, wallets, the ledger, and what people decide about money."""
 
+from wallet.models.batches import (
+    BatchLine,
+    FileDownload,
+    PayoutBatch,
+    PayoutFile,
+    ResultFile,
+    ResultLine,
+)
 from wallet.models.books import AuditRun, Seal
+from wallet.models.closes import Close, CloseFigure, Holding, LiabilityCheck
 from wallet.models.customers import (
     CURRENCY,
     FIRST_WALLET,
@@ -17,20 +26,46 @@ from wallet.models.decisions import (
     RoleLimit,
     Termination,
 )
+from wallet.models.exports import Export, ExportDownload, ExportPart
 from wallet.models.ledger import Account, Deposit, Transfer
+from wallet.models.payouts import (
+    OPEN_PAYOUTS,
+    Payout,
+    PayoutMethod,
+    PayoutMove,
+    PayoutOutcome,
+)
 
 __all__ = [
     "CURRENCY",
     "FIRST_WALLET",
+    "OPEN_PAYOUTS",
     "Account",
     "ApiKey",
     "AuditRun",
+    "BatchLine",
     "Claim",
+    "Close",
+    "CloseFigure",
     "Correction",
     "Customer",
     "Decision",
     "Deposit",
+    "Export",
+    "ExportDownload",
+    "ExportPart",
+    "FileDownload",
+    "Holding",
+    "LiabilityCheck",
+    "Payout",
+    "PayoutBatch",
+    "PayoutFile",
+    "PayoutMethod",
+    "PayoutMove",
+    "PayoutOutcome",
     "Reinstatement",
+    "ResultFile",
+    "ResultLine",
     "RoleLimit",
     "Seal",
     "Storefront",

@@ -30,6 +30,7 @@ class RoleLimit(models.Model):
         ADJUSTMENT = "adjustment", "Adjustment"
         REVERSAL = "reversal", "Reversal"
         DECIDED_REFUND = "decided_refund", "Decided refund"
+        PAYOUT = "payout", "Payout"
 
     role = models.ForeignKey(Group, on_delete=models.CASCADE, related_name="limits")
     decision = models.CharField(max_length=16, choices=Decision)

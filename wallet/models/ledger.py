@@ -23,6 +23,8 @@ class Account(models.IntegerChoices):
     GOODWILL = 7, "Goodwill"
     ROUNDING = 8, "Rounding"
     ADJUSTMENTS = 9, "Adjustments"
+    PAYOUTS_PENDING = 10, "Payouts pending"
+    PAYOUTS_PAID = 11, "Payouts paid"
 
 
 # They are numbered without a gap.
@@ -49,6 +51,10 @@ class Transfer(models.Model):
         REINSTATEMENT = "reinstatement", "Reinstatement"
         REVERSAL = "reversal", "Reversal"
         ROUNDING = "rounding", "Rounding"
+        PAYOUT = "payout", "Payout"
+        PAYOUT_RETURN = "payout_return", "Payout returned"
+        PAYOUT_PAID = "payout_paid", "Payout paid"
+        PAYOUT_UNPAID = "payout_unpaid", "Payout failed after it was paid"
 
     debit_account = models.BigIntegerField()
     credit_account = models.BigIntegerField()
@@ -85,7 +91,7 @@ class Transfer(models.Model):
                 & (Q(credit_account__range=SHOP) | Q(credit_account__gte=FIRST_WALLET)),
                 name="transfer_accounts_known",
             ),
-            # What moves where is in wallet/sql/one_round_trip.sql. PostgreSQL reads and plans a
+            # What moves where is in wallet/sql/payouts.sql. PostgreSQL reads and plans a
             # CHECK anew for each INSERT, and written out here it was long.
             models.CheckConstraint(
                 condition=Func(

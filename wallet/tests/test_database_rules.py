@@ -273,7 +273,7 @@ CHAIN = "does not continue its wallet's chain"
         ({"debit": 999}, CHECK, "transfer_accounts_known"),
         ({"debit": 0}, CHECK, "transfer_accounts_known"),
         ({"debit": -1}, CHECK, "transfer_accounts_known"),
-        ({"debit": 10}, CHECK, "transfer_accounts_known"),
+        ({"debit": 12}, CHECK, "transfer_accounts_known"),
         ({"credit": 1}, CHECK, "transfer_between_two_accounts"),
         ({"debit": 2}, CHECK, "transfer_kind_names_its_accounts"),
         ({"kind": "purchase"}, CHECK, "transfer_kind_names_its_accounts"),

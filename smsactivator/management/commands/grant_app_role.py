@@ -19,7 +19,18 @@ WRITTEN_ONCE = {
     "support_blob",
     "support_message",
     "support_ticketorder",
+    "wallet_close",
+    "wallet_closefigure",
+    "support_ticketpayout",
     "wallet_deposit",
+    "wallet_filedownload",
+    "wallet_payoutfile",
+    "wallet_payoutmove",
+    "wallet_resultfile",
+    "wallet_resultline",
+    "wallet_exportdownload",
+    "wallet_holding",
+    "wallet_liabilitycheck",
     "wallet_seal",
     "wallet_transfer",
 }
@@ -42,8 +53,25 @@ CHANGED_IN_PART = {
         *("due_at", "half_at", "three_quarters_at", "ended_at", "outcome", "reply_id"),
         *("half_warned_at", "three_quarters_warned_at", "breach_recorded_at"),
     ),
+    "wallet_batchline": ("live",),
     "wallet_claim": _DECIDED,
     "wallet_correction": (*_DECIDED, "transfer_id"),
+    "wallet_payout": (
+        *("state", "attempt", "sent_again_by_id"),
+        *("approved_by_id", "approved_at", "second_by_id", "second_at"),
+        *("decided_by_id", "decided_at", "decision_reason"),
+        *("transaction_hash", "fee", "fee_currency", "settled_at", "problem", "failed_by_id"),
+    ),
+    "wallet_payoutbatch": (
+        *("state", "exported_by_id", "exported_at", "submitted_by_id", "submitted_at"),
+        *("voided_by_id", "voided_at", "void_reason"),
+    ),
+    "wallet_payoutmethod": ("memo_rule", "coinspaid_code", "inqud_code", "enabled"),
+    "wallet_payoutoutcome": ("told_at",),
+    "wallet_export": (
+        *("state", "attempt", "heartbeat_at", "read_at", "rows_expected", "rows_done"),
+        *("size", "sha256", "finished_at", "expires_at", "problem"),
+    ),
     "wallet_reinstatement": (*_DECIDED, "transfer_id"),
     "wallet_termination": (
         *_DECIDED,
@@ -57,7 +85,7 @@ FIXED = {
         *("id", "customer_id", "subject", "channel", "opened_at", "key", "follows_id"),
     ),
 }
-# What Django's own pages delete, and the exceptions of the business calendar.
+# What Django's own pages delete, the exceptions of the business calendar, and files of exports.
 DELETED = {
     "auth_group",
     "auth_group_permissions",
@@ -65,6 +93,7 @@ DELETED = {
     "auth_user_user_permissions",
     "django_session",
     "support_calendarexception",
+    "wallet_exportpart",
     "wallet_rolelimit",
 }
 # Written by migrations alone.
@@ -90,6 +119,7 @@ LINKS = {
     "auth_user_groups",
     "auth_user_user_permissions",
     "support_calendarexception",
+    "wallet_exportpart",
 }
 
 

@@ -1,0 +1,3 @@
+DROP TRIGGER ticket_payout_is_its_customers ON support_ticketpayout;
+DROP FUNCTION ticket_payout_is_its_customers;
+DROP TRIGGER ticket_payout_is_append_only ON support_ticketpayout;

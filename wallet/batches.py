@@ -1,0 +1,437 @@
+"""Batches of payouts: gathered by finance, frozen, exported as files, handed over, or given up.
+
+Exported never means paid: what became of each payout is said by ``wallet.settlement``. Nothing here
+moves money. A batch costs the same number of statements whatever its size.
+
+Locks, in this order: the person, the batch, payouts by primary key, wallets by primary key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
+
+from smsactivator.common import history
+from smsactivator.common.errors import NotFound, Refused
+from smsactivator.common.history import Actor
+from wallet import payouts, profiles
+from wallet.deciding import RequestConflict, given, same_request
+from wallet.limits import lock, require
+from wallet.models import BatchLine, FileDownload, Payout, PayoutBatch, PayoutFile, Wallet
+from wallet.profiles import Profile
+
+BATCH = "wallet.batch_payout"
+MOST = 5000  # payouts in one batch; what is more waits for the next
+LISTED_LEFT_OUT = 1000
+
+PayoutState = Payout.State
+
+
+class BatchUnknown(NotFound):
+    """There is no such batch."""
+
+    code = "unknown_batch"
+
+
+class FileUnknown(NotFound):
+    """There is no such file of a batch."""
+
+    code = "unknown_file"
+
+
+class NothingToGather(Refused):
+    """Of what was wanted nothing can be sent; the message says why."""
+
+    code = "nothing_to_gather"
+
+
+class TooMany(Refused):
+    """More payouts were named than a batch takes."""
+
+    code = "too_many_payouts"
+    status = 422
+
+
+class BatchElsewhere(Refused):
+    """The batch is not, or no longer, in a state in which this can be done."""
+
+    code = "batch_state"
+
+
+class BatchHeld(Refused):
+    """Something in the batch may not be sent any more."""
+
+    code = "batch_held"
+
+
+class OwnExport(Refused):
+    """Whoever exported a batch, or has taken a file of it, does not void it."""
+
+    code = "own_export"
+    status = 403
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What a batch would hold, and what is left out, each with the reason in words."""
+
+    payouts: list[Payout]
+    left_out: list[tuple[str, str]]
+    more: bool  # whether others wait, for the next batch
+
+    @property
+    def total(self) -> Decimal:
+        """USD."""
+        return sum((payout.amount for payout in self.payouts), Decimal(0))
+
+    @property
+    def totals(self) -> list[tuple[str, int, Decimal]]:
+        """How many and how much of each coin, in the order of their names."""
+        found: dict[str, tuple[int, Decimal]] = {}
+        for payout in self.payouts:
+            count, amount = found.get(str(payout.method), (0, Decimal(0)))
+            found[str(payout.method)] = count + 1, amount + payout.amount
+        return [(coin, *figures) for coin, figures in sorted(found.items())]
+
+
+def preview(profile: str, payout_ids: Sequence[int] | None = None) -> Selection:
+    """What ``gather`` would take now. Locks nothing. Raises ProfileUnknown, TooMany."""
+    wanted = _wanted(payout_ids).select_related("method").order_by("pk")
+    found, more = _bounded(list(wanted))
+    wallets = Wallet.objects.in_bulk([payout.customer_id for payout in found])
+    return _select(profiles.named(profile), found, wallets, payout_ids, more)
+
+
+def gather(
+    person: Any, *, profile: str, payout_ids: Sequence[int] | None, key: UUID
+) -> PayoutBatch:
+    """Freeze approved payouts into a batch for one provider; None is all that wait.
+
+    Left out, and named in the batch's ``left_out`` with the reason: those not approved any more, in
+    another live batch, of a frozen or forfeited wallet, and those that the provider does not send.
+    Once per ``key``. Locks the person, the payouts, the wallets. Raises PermissionDenied,
+    ProfileUnknown, TooMany, NothingToGather, RequestConflict.
+    """
+    require(person, BATCH)
+    maker = profiles.named(profile)
+    wanted = _wanted(payout_ids)
+    with transaction.atomic():
+        lock(person)
+        if made := same_request(PayoutBatch, key, profile=profile, made_by_id=person.pk):
+            _refuse_others(made, payout_ids)
+            return made
+        found, more = _bounded(payouts.lock_payouts(wanted))
+        selection = _select(maker, found, _lock_wallets(found), payout_ids, more)
+        if not selection.payouts:
+            raise NothingToGather(_nothing(selection.left_out))
+        batch = PayoutBatch(
+            profile=profile,
+            count=len(selection.payouts),
+            total=selection.total,
+            left_out=selection.left_out[:LISTED_LEFT_OUT],
+            made_by=person,
+            made_at=timezone.now(),
+            request_key=key,
+        )
+        history.create([batch], actor=Actor.person(person), reason="Gathered")
+        BatchLine.objects.bulk_create(
+            BatchLine(
+                batch=batch,
+                payout=payout,
+                position=position,
+                attempt=payout.attempt,
+                reference=payout.reference,
+                address=payout.address,
+                memo=payout.memo,
+                currency=payout.method.currency,
+                network=payout.method.network,
+                code=maker.code(payout.method),
+                amount=payout.amount,
+                note=payout.reference,
+            )
+            for position, payout in enumerate(selection.payouts, 1)
+        )
+        return batch
+
+
+def export(person: Any, batch_id: int) -> PayoutBatch:
+    """Make the batch's files, once, and take its payouts to exported.
+
+    Locks the person, the batch, the payouts, the wallets. Raises PermissionDenied, BatchUnknown,
+    BatchElsewhere; BatchHeld when a wallet was frozen or forfeited since, naming the payouts.
+    """
+    require(person, BATCH)
+    with transaction.atomic():
+        lock(person)
+        batch = _lock_batch(batch_id)
+        _refuse_unless(batch, PayoutBatch.State.GATHERED, "exported")
+        lines = list(batch.lines.order_by("position"))
+        locked = _lock_payouts(lines)
+        wallets = _lock_wallets(locked)
+        held = [payout.reference for payout in locked if _held(wallets, payout)]
+        if held:
+            raise BatchHeld(
+                f"{_listed(held)}: the wallet is frozen or forfeited by now. Void {batch} and "
+                "gather the others anew."
+            )
+        PayoutFile.objects.bulk_create(
+            PayoutFile(
+                batch=batch,
+                number=made.number,
+                format=made.format,
+                name=f"{batch.reference}-{batch.profile}-{made.number}.{made.format}",
+                content=made.content,
+                size=len(made.content),
+                rows=made.rows,
+                total=made.total,
+                sha256=hashlib.sha256(made.content).hexdigest(),
+            )
+            for made in profiles.named(batch.profile).files(lines)
+        )
+        for payout in locked:
+            payout.export()
+        batch.export()
+        batch.exported_by, batch.exported_at = person, timezone.now()
+        _save(batch, locked, person, "exported", "Exported")
+        return batch
+
+
+def download(person: Any, file_id: int) -> PayoutFile:
+    """A file with its bytes, as they were made; that the person took it is written down.
+
+    Not of a voided batch, nor of one with a payout that has failed, or was let go since, to be sent
+    again or given back: sent by mistake it would pay twice. Locks the batch. Raises
+    PermissionDenied, FileUnknown, BatchElsewhere.
+    """
+    require(person, BATCH)
+    with transaction.atomic():
+        file = PayoutFile.objects.filter(pk=file_id).first()
+        if file is None:
+            raise FileUnknown(f"There is no file {file_id}.")
+        batch = _lock_batch(file.batch_id)
+        if batch.state == PayoutBatch.State.VOIDED:
+            raise BatchElsewhere(f"{batch} was voided, so its files are not to be sent.")
+        gone = list(batch.lines.filter(live=False).order_by("position")[:5])
+        if gone:
+            raise BatchElsewhere(
+                f"{', '.join(line.reference for line in gone)} failed and was sent again or given "
+                f"back since: the files of {batch} would pay it twice."
+            )
+        failed = Payout.objects.filter(lines__batch=batch, state=PayoutState.FAILED).order_by("pk")
+        if references := [payout.reference for payout in failed[:11]]:
+            then = (
+                f"Submit {batch} if its files were handed over, or void it."
+                if batch.state == PayoutBatch.State.EXPORTED
+                else "Send it again, or give it back."
+            )
+            raise BatchElsewhere(
+                f"{_listed(references)} failed, so the files are not taken any more. {then}"
+            )
+        FileDownload.objects.create(file=file, person=person, at=timezone.now())
+        return file
+
+
+def submit(person: Any, batch_id: int, *, reason: str = "") -> PayoutBatch:
+    """Note that the files were handed to whoever sends the money.
+
+    Payouts whose result came before stay as they are. Locks the person, the batch, the payouts.
+    Raises PermissionDenied, BatchUnknown, BatchElsewhere.
+    """
+    require(person, BATCH)
+    with transaction.atomic():
+        lock(person)
+        batch = _lock_batch(batch_id)
+        _refuse_unless(batch, PayoutBatch.State.EXPORTED, "submitted")
+        locked = [
+            payout
+            for payout in _lock_payouts(batch.lines.filter(live=True))
+            if payout.state == PayoutState.EXPORTED
+        ]
+        for payout in locked:
+            payout.submit()
+        batch.submit()
+        batch.submitted_by, batch.submitted_at = person, timezone.now()
+        why = f"Submitted: {reason.strip()}" if reason.strip() else "Submitted"
+        _save(batch, locked, person, "submitted", why)
+        return batch
+
+
+def void(person: Any, batch_id: int, *, reason: str) -> PayoutBatch:
+    """Give the batch up before anybody sends it: its payouts are approved, and in no batch.
+
+    An exported one is voided by another person than who exported it or has taken a file of it, and
+    only while none of its payouts was ever paid. Those that somebody said have failed stay so, to
+    be sent again or given back. Locks the person, the batch, the payouts. Raises
+    PermissionDenied, ReasonMissing, BatchUnknown, BatchElsewhere, OwnExport, BatchHeld.
+    """
+    require(person, BATCH)
+    reason = given(reason)
+    with transaction.atomic():
+        lock(person)
+        batch = _lock_batch(batch_id)
+        was_exported = batch.state == PayoutBatch.State.EXPORTED
+        if not was_exported:
+            _refuse_unless(batch, PayoutBatch.State.GATHERED, "voided")
+        if why := why_not_void(person, batch):
+            raise OwnExport(why)
+        # All lines are live: none is let go before its batch is submitted or voided.
+        locked = _lock_payouts(batch.lines.all())
+        failed = [
+            payout
+            for payout in locked
+            if payout.state == PayoutState.FAILED and not payout.transaction_hash
+        ]
+        unsent = [
+            payout
+            for payout in locked
+            if payout.state == (PayoutState.EXPORTED if was_exported else PayoutState.APPROVED)
+        ]
+        going = {payout.pk for payout in (*failed, *unsent)}
+        settled = [payout.reference for payout in locked if payout.pk not in going]
+        if settled:
+            raise BatchHeld(
+                f"{_listed(settled)}: a result is known, so {batch} was sent. Submit it instead."
+            )
+        batch.lines.update(live=False)
+        if was_exported:
+            for payout in unsent:
+                payout.void()
+        batch.void()
+        batch.voided_by, batch.voided_at, batch.void_reason = person, timezone.now(), reason
+        _save(batch, unsent if was_exported else [], person, "voided", f"Voided: {reason}")
+        return batch
+
+
+def why_not_void(person: Any, batch: PayoutBatch) -> str:
+    """Why this person, of all, does not void the batch; "" if nothing keeps them.
+
+    Void says that nobody has sent it, which whoever had its files does not say alone.
+    """
+    if batch.exported_by_id == person.pk:
+        return "You exported this batch, so somebody else voids it."
+    if FileDownload.objects.filter(file__batch=batch, person=person).exists():
+        return "You have taken a file of this batch, so somebody else voids it."
+    return ""
+
+
+# --- how it is done ---
+
+
+def _wanted(payout_ids: Sequence[int] | None) -> Any:
+    """The payouts that were named, or all that are approved and in no batch."""
+    if payout_ids is None:
+        live = BatchLine.objects.filter(payout=OuterRef("pk"), live=True)
+        free = Payout.objects.filter(~Exists(live), state=PayoutState.APPROVED)
+        return Payout.objects.filter(pk__in=free.order_by("pk").values("pk")[: MOST + 1])
+    if len(payout_ids) > MOST:
+        raise TooMany(f"A batch takes {MOST} payouts, and these are {len(payout_ids)}.")
+    return Payout.objects.filter(pk__in=payout_ids)
+
+
+def _bounded(found: list[Payout]) -> tuple[list[Payout], bool]:
+    return found[:MOST], len(found) > MOST
+
+
+def _select(
+    maker: Profile,
+    found: Sequence[Payout],
+    wallets: dict[int, Wallet],
+    payout_ids: Iterable[int] | None,
+    more: bool,
+) -> Selection:
+    """Part the payouts into those that go and those that do not."""
+    elsewhere = payouts.gathered(found)
+    going: list[Payout] = []
+    left_out: list[tuple[str, str]] = []
+    for payout in found:
+        why = _why_not(maker, payout, elsewhere.get(payout.pk), wallets)
+        if why:
+            left_out.append((payout.reference, why))
+        else:
+            going.append(payout)
+    known = {payout.pk for payout in found}
+    left_out += [
+        (f"Payout {pk}", "there is no such payout") for pk in sorted(set(payout_ids or ()) - known)
+    ]
+    return Selection(going, left_out, more)
+
+
+def _refuse_others(made: PayoutBatch, payout_ids: Iterable[int] | None) -> None:
+    """Raise RequestConflict when the form that made the batch now names other payouts."""
+    if payout_ids is not None and made.lines.exclude(payout__in=payout_ids).exists():
+        raise RequestConflict(
+            f"This form was sent before, and made {made} of other payouts: open it anew."
+        )
+
+
+def _why_not(
+    maker: Profile, payout: Payout, line: BatchLine | None, wallets: dict[int, Wallet]
+) -> str:
+    if line is not None:
+        return f"it is in {line.batch}"
+    if payout.state != PayoutState.APPROVED:
+        return f"it is “{payout.get_state_display()}” by now"
+    if _held(wallets, payout):
+        return f"the wallet is {wallets[payout.customer_id].state}"
+    return maker.refuses(payout)
+
+
+def _held(wallets: dict[int, Wallet], payout: Payout) -> bool:
+    """Whether nothing may leave the customer's wallet: a closed one is empty, and was left."""
+    state = wallets[payout.customer_id].state
+    return state in {Wallet.State.FROZEN, Wallet.State.FORFEITED}
+
+
+def _nothing(left_out: Sequence[tuple[str, str]]) -> str:
+    if not left_out:
+        return "No approved payout waits to be gathered."
+    some = "; ".join(f"{name}: {why}" for name, why in left_out[:10])
+    more = f"; and {len(left_out) - 10} more" if len(left_out) > 10 else ""
+    return f"Nothing is left to gather. {some}{more}."
+
+
+def _listed(references: Sequence[str]) -> str:
+    more = f" and {len(references) - 10} more" if len(references) > 10 else ""
+    return f"{', '.join(references[:10])}{more}"
+
+
+def _lock_batch(batch_id: int) -> PayoutBatch:
+    batch = PayoutBatch.objects.select_for_update(no_key=True).filter(pk=batch_id).first()
+    if batch is None:
+        raise BatchUnknown(f"There is no batch {batch_id}.")
+    return batch
+
+
+def _refuse_unless(batch: PayoutBatch, state: PayoutBatch.State, done: str) -> None:
+    if batch.state != state:
+        raise BatchElsewhere(
+            f"{batch} is {batch.get_state_display().lower()} by now, so it is not {done}."
+        )
+
+
+def _lock_payouts(lines: Iterable[BatchLine]) -> list[Payout]:
+    return payouts.lock_payouts(Payout.objects.filter(pk__in=[line.payout_id for line in lines]))
+
+
+def _lock_wallets(of: Iterable[Payout]) -> dict[int, Wallet]:
+    ids = {payout.customer_id for payout in of}
+    locked = Wallet.objects.select_for_update(no_key=True).filter(pk__in=ids).order_by("pk")
+    return {wallet.pk: wallet for wallet in locked}
+
+
+def _save(batch: PayoutBatch, locked: Sequence[Payout], person: Any, step: str, why: str) -> None:
+    """Write a step of a batch and of its payouts, with their histories."""
+    actor = Actor.person(person)
+    history.save(locked, ["state"], actor=actor, reason=f"{why} ({batch})")
+    fields = ["state", f"{step}_by", f"{step}_at"]
+    if step == "voided":
+        fields.append("void_reason")
+    history.save([batch], fields, actor=actor, reason=why)

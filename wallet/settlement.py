@@ -1,0 +1,226 @@
+"""What became of payouts: paid by a transaction, or failed; and what follows a failure.
+
+Exported never means paid: a payout whose result nobody knows stays pending. Locks: the person, the
+payout, the wallet.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from smsactivator.common import history
+from smsactivator.common.errors import Invalid, Refused
+from smsactivator.common.history import Actor
+from wallet import addresses, payouts, standing
+from wallet.deciding import OwnRequest, given
+from wallet.limits import lock, require
+from wallet.models import Payout, PayoutBatch, PayoutOutcome, Transfer
+
+State = Payout.State
+Kind = Transfer.Kind
+What = PayoutOutcome.What
+
+SETTLE = "wallet.settle_payout"
+RESULT = (
+    *("state", "transaction_hash", "fee", "fee_currency", "settled_at", "problem"),
+    "failed_by",
+)
+LARGEST_FEE = Decimal(1_000_000)
+SMALLEST_FEE = Decimal(1).scaleb(-18)
+
+
+class FeeRefused(Invalid):
+    """The fee is not an amount of a named currency."""
+
+    code = "fee_refused"
+
+
+class TransactionUsed(Refused):
+    """Another payout to the same address was paid by this transaction."""
+
+    code = "transaction_used"
+
+
+class BatchNotHandedOver(Refused):
+    """The payout's batch is exported, and nobody has said whether it was sent."""
+
+    code = "batch_not_handed_over"
+
+
+class ResultConflict(Refused):
+    """The payout was paid before, by another transaction."""
+
+    code = "result_conflict"
+
+
+def mark_paid(
+    person: Any,
+    payout_id: int,
+    *,
+    transaction_hash: str,
+    fee: Decimal | None = None,
+    fee_currency: str = "",
+    reason: str = "",
+) -> Payout:
+    """The payout was sent by this transaction: its money is paid out, and the customer is told.
+
+    Said again with the same hash it changes nothing. Raises PermissionDenied, PayoutUnknown,
+    HashRefused, FeeRefused, TransactionUsed, ResultConflict, PayoutElsewhere.
+    """
+    require(person, SETTLE)
+    fee, fee_currency = check_fee(fee, fee_currency)
+    try:
+        return _mark_paid(person, payout_id, transaction_hash, fee, fee_currency, reason)
+    except IntegrityError:
+        # Another one to this address was paid by it at the same moment; the database keeps one.
+        payout = Payout.objects.select_related("method").get(pk=payout_id)
+        _refuse_used(payout, addresses.check_hash(payout.method, transaction_hash))
+        raise
+
+
+def _mark_paid(
+    person: Any,
+    payout_id: int,
+    transaction_hash: str,
+    fee: Decimal | None,
+    fee_currency: str,
+    reason: str,
+) -> Payout:
+    with transaction.atomic():
+        lock(person)
+        payout = payouts.lock_payout(payout_id)
+        hash_ = addresses.check_hash(payout.method, transaction_hash)
+        if payout.state == State.PAID:
+            if payout.transaction_hash != hash_:
+                raise ResultConflict(
+                    f"{payout} was paid by transaction {payout.transaction_hash}, not by {hash_}."
+                )
+            return payout
+        payouts.refuse_unless(payout, payout.pay)
+        _refuse_used(payout, hash_)
+        payout.pay()
+        payout.transaction_hash, payout.problem, payout.failed_by = hash_, "", None
+        payout.fee, payout.fee_currency = fee, fee_currency
+        payout.settled_at = timezone.now()
+        payouts.move([payout], Kind.PAYOUT_PAID)
+        why = f"Paid by transaction {hash_}"
+        _save(payout, person, f"{why}: {reason.strip()}" if reason.strip() else why)
+        payouts.note([payout], What.PAID, [hash_])
+        return payout
+
+
+def mark_failed(person: Any, payout_id: int, *, problem: str) -> Payout:
+    """The payout was not sent, or came back: its money is pending until somebody decides.
+
+    Who says so does not give the money back. Also of one that was paid. Said again of a failed one
+    it changes nothing. Raises PermissionDenied, ReasonMissing, PayoutUnknown, PayoutElsewhere.
+    """
+    require(person, SETTLE)
+    problem = given(problem)[:500]
+    with transaction.atomic():
+        lock(person)
+        payout = payouts.lock_payout(payout_id)
+        if payout.state == State.FAILED:
+            return payout
+        payouts.refuse_unless(payout, payout.fail)
+        was_paid = payout.state == State.PAID
+        payout.fail()
+        payout.problem, payout.failed_by = problem, person
+        payout.settled_at = timezone.now()
+        if was_paid:
+            payouts.move([payout], Kind.PAYOUT_UNPAID)
+        _save(payout, person, f"Failed: {problem}")
+        payouts.note([payout], What.FAILED)
+        return payout
+
+
+def send_again(person: Any, payout_id: int, *, reason: str) -> Payout:
+    """Try a failed payout again under the same reference: it is approved anew, by somebody else.
+
+    Raises PermissionDenied, ReasonMissing, PayoutUnknown, PayoutElsewhere, BatchNotHandedOver,
+    PayoutWalletRefused.
+    """
+    require(person, SETTLE)
+    reason = given(reason)
+    with transaction.atomic():
+        lock(person)
+        payout = payouts.lock_payout(payout_id)
+        payouts.refuse_unless(payout, payout.send_again)
+        _refuse_exported(payout)
+        payouts.refuse_state(standing.lock_wallet(payout.customer_id))
+        payout.send_again()
+        payouts.let_go([payout])
+        payout.attempt += 1
+        payout.sent_again_by = person
+        payout.approved_by = payout.second_by = payout.failed_by = None
+        payout.approved_at = payout.second_at = payout.settled_at = payout.fee = None
+        payout.transaction_hash = payout.fee_currency = payout.problem = ""
+        started = ("attempt", "sent_again_by", *payouts.APPROVAL[1:])
+        _save(payout, person, f"To be sent again: {reason}", *started)
+        return payout
+
+
+def give_back(person: Any, payout_id: int, *, reason: str) -> Payout:
+    """Return a failed payout's money to the wallet, as another than who said that it failed.
+
+    ``reason`` is told to the customer. A closed wallet is opened for it. If the customer was
+    terminated meanwhile, the money is forfeited. Raises PermissionDenied, ReasonMissing,
+    PayoutUnknown, PayoutElsewhere, OwnRequest, BatchNotHandedOver.
+    """
+    require(person, SETTLE)
+    reason = given(reason)
+    with transaction.atomic():
+        lock(person)
+        payout = payouts.lock_payout(payout_id)
+        payouts.refuse_unless(payout, payout.give_back)
+        if payout.failed_by_id == person.pk:
+            raise OwnRequest(
+                "You said yourself that this failed, so somebody else gives its money back."
+            )
+        _refuse_exported(payout)
+        payouts.let_go([payout])
+        payouts.end(payout, payout.give_back, person, reason, "Returned to the wallet")
+        return payout
+
+
+def check_fee(fee: Decimal | None, currency: str) -> tuple[Decimal | None, str]:
+    """The fee and its currency as they are kept; neither is needed. Raises FeeRefused."""
+    currency = currency.strip().upper()
+    if fee is None and not currency:
+        return None, ""
+    if fee is None or not fee.is_finite() or not 0 <= fee < LARGEST_FEE:
+        raise FeeRefused("A fee is an amount of 0 or more, below a million.")
+    if fee != fee.quantize(SMALLEST_FEE):
+        raise FeeRefused("A fee has up to 18 decimal places.")
+    if not re.fullmatch(r"[A-Z0-9]{1,16}", currency):
+        raise FeeRefused("A fee names its currency, as TRX.")
+    return fee, currency
+
+
+def _refuse_exported(payout: Payout) -> None:
+    """Raise BatchNotHandedOver while its files may yet be sent. A batch steps under its payouts."""
+    line = payouts.gathered([payout]).get(payout.pk)
+    if line is not None and line.batch.state == PayoutBatch.State.EXPORTED:
+        raise BatchNotHandedOver(
+            f"{line.batch} is exported, and its files may yet be sent: submit it if it was handed "
+            f"over, or void it. Then decide about {payout}."
+        )
+
+
+def _refuse_used(payout: Payout, hash_: str) -> None:
+    other = (
+        Payout.objects.filter(transaction_hash=hash_, address=payout.address, memo=payout.memo)
+        .exclude(pk=payout.pk)
+        .first()
+    )
+    if other is not None:
+        raise TransactionUsed(f"{other} to the same address was paid by transaction {hash_}.")
+
+
+def _save(payout: Payout, person: Any, reason: str, *fields: str) -> None:
+    history.save([payout], [*RESULT, *fields], actor=Actor.person(person), reason=reason)

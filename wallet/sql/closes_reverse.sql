@@ -1,0 +1,15 @@
+DROP TRIGGER liability_check_sums_both_sides ON wallet_liabilitycheck;
+DROP FUNCTION liability_check_sums_both_sides();
+DROP TRIGGER close_figures_are_all_there ON wallet_closefigure;
+DROP FUNCTION close_figures_are_all_there();
+DROP TRIGGER close_adds_up ON wallet_close;
+DROP FUNCTION close_adds_up();
+DROP FUNCTION close_digest(bigint);
+DROP FUNCTION utc_day_begins(date);
+DROP FUNCTION ledger_moved(timestamptz, timestamptz);
+DROP TRIGGER close_continues_the_chain ON wallet_close;
+DROP FUNCTION close_continues_the_chain();
+DROP TRIGGER liability_check_is_append_only ON wallet_liabilitycheck;
+DROP TRIGGER holding_is_append_only ON wallet_holding;
+DROP TRIGGER close_figure_is_append_only ON wallet_closefigure;
+DROP TRIGGER close_is_append_only ON wallet_close;

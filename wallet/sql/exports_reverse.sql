@@ -1,0 +1,12 @@
+DROP TRIGGER export_history_is_append_only ON wallet_historicalexport;
+DROP TRIGGER export_download_is_append_only ON wallet_exportdownload;
+DROP TRIGGER export_download_is_of_a_file ON wallet_exportdownload;
+DROP TRIGGER export_part_is_never_changed ON wallet_exportpart;
+DROP TRIGGER export_part_comes_and_goes ON wallet_exportpart;
+DROP TRIGGER export_is_kept ON wallet_export;
+DROP TRIGGER export_follows_its_states ON wallet_export;
+DROP TRIGGER export_begins_queued ON wallet_export;
+DROP FUNCTION export_download_is_of_a_file();
+DROP FUNCTION export_part_comes_and_goes();
+DROP FUNCTION export_follows_its_states();
+DROP FUNCTION export_begins_queued();
