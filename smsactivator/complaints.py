@@ -31,7 +31,7 @@ CHASES = 0.04  # share of the looks at which who has no answer yet asks again, o
 CHASES_AFTER = 60.0  # seconds
 DISPUTES, THANKS = 0.6, 0.25
 LEAVES = (20.0, 40.0)  # seconds from one customer who may leave to the next
-LEAVES_WITH = Decimal(20)  # USD, the least balance of one who leaves
+LEAVES_WITH = Decimal(25)  # USD: who leaves has more, and the least payout is 20
 DELIVERED = frozenset({"sms_received", "completed"})
 OVER = frozenset({"resolved", "closed"})
 
@@ -190,6 +190,7 @@ class Complaints:
         self.unread = list(customers)  # whose tickets of an earlier run are still to be found
         self.cases: list[Case] = []
         self.complained: set[int] = set()  # orders
+        self.leaving: set[str] = set()  # customers, for good
         self.next_find = time.monotonic() + BEGIN_AFTER
         self.next_ticket = 0.0
         self.customers = list(customers)
@@ -208,6 +209,10 @@ class Complaints:
             self._leave(self.random.choice(self.customers), now)
         moments = [self.next_leave, *(case.next_look for case in self.cases)]
         return min([*moments, self.next_find] if self.unread else moments)
+
+    def stays(self, customer: str) -> bool:
+        """Whether the customer goes on ordering; of an earlier run, once it is known."""
+        return customer not in self.leaving and customer not in self.unread
 
     def lacks_rental(self) -> bool:
         """Whether somebody should rent, so that there is a rental to complain about."""
@@ -241,14 +246,18 @@ class Complaints:
         """Let a customer who has enough for a payout write that it is time to go."""
         if self._open(LEAVING) >= EACH or any(case.customer == customer for case in self.cases):
             return
+        # Half of them stay, or nobody would be left to order.
+        if customer in self.leaving or 2 * len(self.leaving) >= len(self.customers):
+            return
         wallet = self.call("GET", f"/customers/{customer}/wallet")
-        if wallet is None or Decimal(wallet["balance"]) < LEAVES_WITH:
+        if wallet is None or Decimal(wallet["balance"]) <= LEAVES_WITH:
             return
         body = self.random.choice(LEAVING.bodies).format(
             balance=wallet["balance"], address=self._address(customer)
         )
         ticket = self._write(customer, body, [], subject=LEAVING.subject)
         if ticket is not None:
+            self.leaving.add(customer)
             self._follow(ticket, customer, LEAVING, "new", now)
 
     def _address(self, customer: str) -> str:
@@ -269,6 +278,8 @@ class Complaints:
         found = self.call("GET", f"/customers/{customer}/tickets") or {}
         for ticket in found.get("items", []):
             kind = BY_SUBJECT.get(ticket["subject"])
+            if kind is LEAVING:
+                self.leaving.add(customer)
             if kind is not None and ticket["state"] not in OVER:
                 self._follow(ticket["id"], customer, kind, ticket["state"], now)
 

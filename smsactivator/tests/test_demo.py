@@ -154,6 +154,7 @@ def traffic(shop, lines):
     ) as client:
         traffic = demo_traffic.Traffic(client, lines.append)
         traffic.customers = ["demo-001"]
+        traffic.complaints.unread.clear()
         yield traffic
 
 
@@ -163,22 +164,44 @@ def order_now(traffic):
 
 
 def test_a_customer_deposits_only_when_the_wallet_is_low(traffic, shop):
-    # given 12 orders of 2.00 USD, which one deposit of 25.00 pays
-    for _order in range(12):
+    # given 20 orders of 2.00 USD, which one deposit of 40.00 pays
+    for _order in range(20):
         order_now(traffic)
-    assert shop.balance == Decimal("1.00")
+    assert shop.balance == Decimal("0.00")
     # when there is one more
     order_now(traffic)
     # then a second deposit paid it
-    assert shop.balance == Decimal("24.00")
+    assert shop.balance == Decimal("38.00")
 
 
 def test_refunds_are_spent_before_more_is_deposited(traffic, shop):
     order_now(traffic)
     shop.balance += 100  # refunds
-    for _order in range(13):
+    for _order in range(20):
         order_now(traffic)
-    assert shop.balance == 125 - 14 * 2
+    assert shop.balance == 140 - 21 * 2
+
+
+def test_who_leaves_orders_no_more(traffic, shop):
+    # given two customers
+    traffic.customers = ["demo-001", "demo-002"]
+    order_now(traffic)
+    # when both leave
+    traffic.complaints.leaving.update(traffic.customers)
+    before = list(shop.requests)
+    for _order in range(5):
+        order_now(traffic)
+    # then there is no further request, until another customer comes
+    assert shop.requests == before
+    traffic.customers.append("demo-003")
+    order_now(traffic)
+    assert shop.requests[-1] == ("POST", "/orders")
+
+
+def test_nobody_orders_before_it_is_known_whether_they_left_in_an_earlier_run(traffic, shop):
+    traffic.complaints.unread.append("demo-001")
+    order_now(traffic)
+    assert ("POST", "/orders") not in shop.requests
 
 
 def test_an_answer_that_is_no_success_is_logged_without_its_text(traffic, shop, lines):
@@ -428,14 +451,14 @@ def leave(customers, tries=40):
 
 
 def test_customers_with_enough_for_a_payout_write_that_they_leave(customers, support):
-    support.balance = "23.5000"
+    support.balance = "25.5000"
     leave(customers)
 
     assert [case.kind for case in customers.cases] == [complaints.LEAVING] * complaints.EACH
     assert len({case.customer for case in customers.cases}) == complaints.EACH
     first = support.written[0]
     assert (first["subject"], first["orders"], first["files"]) == ("I want to leave", [], [])
-    assert "23.5000 USD" in first["body"]
+    assert "25.5000 USD" in first["body"]
     [address] = re.findall(r"\bT[1-9A-HJ-NP-Za-km-z]{33}\b", first["body"])
     assert addresses.check(PayoutMethod(code="x", address_format="tron"), address, "") == (
         address,
@@ -443,15 +466,46 @@ def test_customers_with_enough_for_a_payout_write_that_they_leave(customers, sup
     )
 
 
-def test_nobody_leaves_with_less_than_the_least_payout(customers, support):
-    support.balance = "19.9999"
+def test_nobody_leaves_with_25_usd_or_less(customers, support):
+    support.balance = "25.0000"
     leave(customers)
 
     assert support.written == []
 
 
+def test_who_left_stays_away_when_the_ticket_is_over_and_half_of_them_never_leave(
+    customers, support
+):
+    # given that three of six leave, and that their tickets are resolved and read
+    support.balance = "25.5000"
+    leave(customers)
+    gone = {case.customer for case in customers.cases}
+    customers.random.drawn = 0.5
+    for case in list(customers.cases):
+        support.decide(case.ticket, "credited", final=True)
+        look(customers, case)
+    # when time goes by
+    leave(customers)
+    # then
+    assert customers.cases == []
+    assert (len(gone), len(support.tickets)) == (3, 3)
+    assert {one for one in customers.customers if not customers.stays(one)} == gone
+
+
+def test_who_left_in_an_earlier_run_is_known(support):
+    for number, state in enumerate(("new", "closed"), 1):
+        ticket = support.open(f"demo-00{number}", complaints.LEAVING.subject)
+        support.tickets[ticket]["state"] = state
+    people = ["demo-001", "demo-002", "demo-004"]
+    found = complaints.Complaints(support, None, lambda customer: True, people)
+    assert not any(found.stays(one) for one in people)
+    while found.unread:
+        found.step(found.next_find)
+    assert [found.stays(one) for one in people] == [False, False, True]
+
+
 def test_who_leaves_confirms_the_address_when_asked(customers, support):
-    support.balance = "23.5000"
+    support.balance = "25.5000"
     leave(customers, tries=1)
     [case] = customers.cases
     support.say(case.ticket, "support")

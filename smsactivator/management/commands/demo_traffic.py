@@ -32,7 +32,8 @@ from support.models import Ticket
 from wallet.models import Customer
 
 CUSTOMERS = 30
-DEPOSIT = Decimal("25.00")  # USD, made when a wallet has less than LOW
+# USD, made when a wallet has less than LOW. From the first on, some have enough to leave with.
+DEPOSIT = Decimal("40.00")
 LOW = Decimal("5.00")
 CANCELLED = 0.15  # share of the orders whose customer does not want to wait
 READS_AFTER = (4, 15, 40, 75)  # seconds after an order at which its customer looks at it
@@ -122,7 +123,10 @@ class Traffic:
             self.offers = (self._call("GET", "/offers") or {}).get("items", [])
             if not self.offers:
                 return
-        customer = self.random.choice(self.customers)
+        staying = [customer for customer in self.customers if self.complaints.stays(customer)]
+        if not staying:
+            return
+        customer = self.random.choice(staying)
         # Rentals last for hours: few of them, so that they do not pile up.
         rentals = 1.0 if self.complaints.lacks_rental() else 0.1
         weights = [rentals if offer["kind"] == "rental" else 1.0 for offer in self.offers]
