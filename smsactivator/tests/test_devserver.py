@@ -94,7 +94,7 @@ def test_a_copy_is_killed_starts_again_on_its_data_and_stops(launches, data_dir)
     port = free_port()
     first = launches.start(port)
     said = banner(first)
-    for expected in (f"http://127.0.0.1:{port}", "/admin/", "/api/v1/docs", "finance", "60 s"):
+    for expected in (f"http://127.0.0.1:{port}", "/admin/", "/api/v1/docs", "finance2", "60 s"):
         assert expected in said
     assert (data_dir / "run.env").stat().st_mode & 0o777 == 0o600
     key = (data_dir / "storefront.key").read_text()

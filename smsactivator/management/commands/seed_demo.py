@@ -34,6 +34,7 @@ PEOPLE = {
     "agent2": "Support agent",
     "senior": "Senior agent",
     "finance": "Finance",
+    "finance2": "Finance",
     "auditor": "Auditor",
     "admin": None,
 }
