@@ -90,12 +90,14 @@ class CaseRequest:
 class CasePayout:
     """A payout of this customer, and the ticket that it was asked for on.
 
-    ``shared`` says whether another customer gave the same address.
+    ``shared`` says whether another customer gave the same address, ``unwritten`` whether it stands
+    in no message of the customer on this ticket.
     """
 
     payout: Payout
     ticket_id: int | None
     shared: bool
+    unwritten: bool
 
     @property
     def waits(self) -> bool:
@@ -211,6 +213,7 @@ def _payouts(ticket: Ticket) -> tuple[list[CasePayout], list[CasePayout]]:
         .values_list("address", "memo")
     )
     addresses = {address for address, _ in shared}
+    unwritten = queries.unwritten([payout.pk for payout in here])
 
     def read(payout: Payout) -> CasePayout:
         case: TicketPayout | None = getattr(payout, "case", None)
@@ -221,6 +224,7 @@ def _payouts(ticket: Ticket) -> tuple[list[CasePayout], list[CasePayout]]:
             shared=(payout.address, payout.memo) in shared
             if payout.method.memo_rule == PayoutMethod.MemoRule.REQUIRED
             else payout.address in addresses,
+            unwritten=payout.pk in unwritten,
         )
 
     return [read(payout) for payout in here], [read(payout) for payout in elsewhere]

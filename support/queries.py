@@ -10,7 +10,8 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from orders.models import Order
 from refunds.models import RefundRequest
-from support.models import Attachment, Message, Outbound, Ticket, TicketRefund
+from support.models import Attachment, Message, Outbound, Ticket, TicketPayout, TicketRefund
+from wallet.models import PayoutMethod
 
 # Refunds that somebody has still to decide.
 UNDECIDED = (
@@ -121,6 +122,23 @@ def shared_files(ticket: Ticket) -> dict[int, list[Elsewhere]]:
         if customer != ticket.customer_id:
             found[own].append(Elsewhere(other, other_ticket))
     return dict(found)
+
+
+def unwritten(payout_ids: Collection[int]) -> set[int]:
+    """Payouts whose address stands in no message of the customer on their ticket: one query.
+
+    Capitals of an address on Ethereum are a checksum, which not everybody writes. One that was
+    asked for on no ticket is not among them.
+    """
+    said = Message.objects.filter(ticket=OuterRef("ticket"), kind=Message.Kind.CUSTOMER)
+    exactly = Exists(said.filter(body__contains=OuterRef("payout__address")))
+    in_any_case = Exists(said.filter(body__icontains=OuterRef("payout__address")))
+    return set(
+        TicketPayout.objects.filter(payout__in=payout_ids)
+        .exclude(exactly)
+        .exclude(in_any_case, payout__method__address_format=PayoutMethod.AddressFormat.EVM)
+        .values_list("payout", flat=True)
+    )
 
 
 def storefront_ticket(storefront_id: int, ticket_id: int) -> Ticket | None:

@@ -76,7 +76,10 @@ class Action:
         return not self.permission or bool(person.has_perm(self.permission))
 
 
+# From a row to what to think of before something is done to it, in sentences.
+Warner = Callable[[Any], Sequence[str]]
 _actions: dict[str, list[Action]] = defaultdict(list)
+_warners: dict[tuple[str, str], list[Warner]] = defaultdict(list)
 
 
 def register(label: str, *actions: Action) -> None:
@@ -87,3 +90,19 @@ def register(label: str, *actions: Action) -> None:
 def actions_on(label: str) -> list[Action]:
     """The actions of the model's pages."""
     return _actions[label]
+
+
+def warns_of(label: str, name: str) -> Callable[[Warner], Warner]:
+    """Register what an upper floor warns of before the action ``name`` of ``app.Model``."""
+
+    def register_warner(warner: Warner) -> Warner:
+        _warners[label, name].append(warner)
+        return warner
+
+    return register_warner
+
+
+def warnings_of(label: str, action: Action, row: Any) -> list[str]:
+    """What the action warns of, and what the floors above do."""
+    above = (warner(row) for warner in _warners[label, action.name])
+    return [*action.warns(row), *(warning for found in above for warning in found)]

@@ -33,7 +33,7 @@ from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from smsactivator.common import panels
-from smsactivator.common.actions import Action, actions_on
+from smsactivator.common.actions import Action, actions_on, warnings_of
 from smsactivator.common.display import NOTHING
 from smsactivator.common.errors import Refused
 from smsactivator.common.links import Link, admin_url, collect
@@ -210,6 +210,8 @@ class BoundedAdmin(NamedLookups, ModelAdmin):
     list_per_page = 50
     list_max_show_all = 0
     list_filter_submit = True
+    # When rows come that nobody makes here, said where there are none yet.
+    empty_list = ""
     list_fullwidth = True
     sortable_by = ()
     actions: Any = None
@@ -341,7 +343,7 @@ class ReadOnlyAdmin(BoundedAdmin):
             "object": obj,
             "subject": self.title_of(obj),
             "action": action,
-            "warnings": action.warns(obj),
+            "warnings": warnings_of(self.opts.label, action, obj),
             "form": form,
             "back": back,
             "facts": self.all_facts(request, obj),

@@ -57,6 +57,7 @@ from wallet.pages import customer_link, payout_badge, payout_link
 from wallet.payouts import CENT
 
 Typed = dict[str, Any]
+NOT_WRITTEN = "The address is in no message of the ticket"
 
 
 class Unsent(Invalid):
@@ -227,13 +228,28 @@ def _payout(person: Any, ticket: Ticket, typed: Typed) -> str:
         seen=typed["seen"],
         key=typed["key"],
     )
-    done = f"{asked} of {amount(asked.amount)} USD waits for somebody else's approval."
+    done = (
+        f"{asked} of {amount(asked.amount)} USD is out of the wallet. {_approvers(asked)}, then "
+        "finance sends it; the customer is told what becomes of it."
+    )
     if not whole:
         return done
     return (
         f"{done} When the payout has ended, the wallet can be closed on the customer's page: what "
         "is below a cent goes to rounding then."
     )
+
+
+def _approvers(payout: Payout) -> str:
+    """Who approves it next, and from when on."""
+    who = (
+        "Two others (senior agents or finance) approve it, because of its amount"
+        if payout.needs_second
+        else "Somebody else (a senior agent or finance) approves it"
+    )
+    if payout.not_before is None:
+        return who
+    return f"{who}, from {payout.not_before:%Y-%m-%d %H:%M} UTC on, as the address has changed"
 
 
 def _withdraw_payout(person: Any, ticket: Ticket, typed: Typed) -> str:
@@ -417,6 +433,8 @@ def _waiting_payouts(file: CaseFile, person: Any, *, live: bool) -> Iterator[dic
         warnings = []
         if one.shared:
             warnings.append("Another customer gave this address too.")
+        if one.unwritten:
+            warnings.append(f"{NOT_WRITTEN}.")
         if payout.not_before is not None:
             warnings.append(
                 "The address is not the one from before: nobody can approve it before "

@@ -19,15 +19,18 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 
 from refunds.models import RefundRequest
-from smsactivator.common.admin import ReadOnlyAdmin, TimeRangeFilter
-from smsactivator.common.display import NOTHING, QUIET, badge, moment
+from smsactivator.common.actions import warns_of
+from smsactivator.common.admin import Facts, ReadOnlyAdmin, TimeRangeFilter
+from smsactivator.common.display import BAD, NOTHING, QUIET, badge, moment
 from smsactivator.common.errors import Refused
 from smsactivator.common.links import Link, admin_url, source_for
+from smsactivator.common.panels import facts_for
 from smsactivator.common.timeline import timeline
-from support import casework, macros, presence, queues, search
+from support import casework, macros, presence, queries, queues, search
 from support.admin import bulk
 from support.admin.casepage import (
     ACTS,
+    NOT_WRITTEN,
     TICKET_TONES,
     build_form,
     context_of,
@@ -38,6 +41,7 @@ from support.bulk import STEPS
 from support.casefile import read_case
 from support.models import Macro, Ticket, TicketOrder, TicketPayout
 from support.timelines import ticket_link
+from wallet.models import Payout
 from wallet.pages import customer_link
 
 
@@ -79,6 +83,37 @@ def tickets_of_payouts(pks: Sequence[int]) -> Mapping[int, Iterable[Link]]:
     """The tickets that these payouts were asked for on."""
     cases = TicketPayout.objects.filter(payout__in=pks).select_related("ticket")
     return {case.payout_id: [ticket_link(case.ticket_id, case.ticket.subject)] for case in cases}
+
+
+WRITTEN = "What the customer wrote"
+
+
+@facts_for("wallet.Payout")
+def what_the_customer_wrote(payout: Payout, person: Any) -> Iterable[Facts]:
+    """Whether the payout's address is the customer's own, by what they wrote on its ticket."""
+    case = TicketPayout.objects.filter(payout=payout).select_related("ticket").first()
+    if case is None:
+        yield Facts(WRITTEN, [("Ticket", "Entered without a ticket")])
+        return
+    unwritten = queries.unwritten([payout.pk])
+    yield Facts(
+        WRITTEN,
+        [
+            ("Ticket", ticket_link(case.ticket_id, case.ticket.subject).html(person)),
+            (
+                "Address",
+                badge(NOT_WRITTEN, BAD) if unwritten else "Stands in a message of the customer",
+            ),
+        ],
+    )
+
+
+@warns_of("wallet.Payout", "approve")
+def address_not_written(payout: Payout) -> list[str]:
+    """What whoever approves a payout is told of its ticket."""
+    if not queries.unwritten([payout.pk]):
+        return []
+    return [f"{NOT_WRITTEN}. Ask whoever entered it where it comes from."]
 
 
 class QueueFilter(SimpleListFilter):

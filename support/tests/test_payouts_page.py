@@ -9,11 +9,12 @@ from uuid import uuid4
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from smsactivator.common import links
 from smsactivator.common.links import admin_url
 from smsactivator.common.timeline import timeline
-from support import casework, notices
+from support import casework, notices, payouts
 from support.models import Message, Outbound, Ticket, TicketPayout
 from support.tests.test_case_page import (
     balance,
@@ -34,8 +35,10 @@ from support.tests.world import (
     fresh,
     leaving,
     payout,
+    reply,
     senior,
     version,
+    write,
 )
 from wallet import payouts as wallet_payouts
 from wallet import standing
@@ -216,6 +219,81 @@ def test_the_ticket_s_timeline_tells_of_the_payout_whose_page_leads_to_the_ticke
     )
 
 
+def unwritten(by: Any, asked: Payout) -> tuple[dict[str, str], bool, bool]:
+    """What the payout's page says of the ticket, and whether its approval and its case warn."""
+    client = client_of(by)
+    shown = client.get(admin_url("wallet_payout_change", asked.pk))
+    [group] = [one for one in shown.context["facts"] if one.title == "What the customer wrote"]
+    form = client.get(admin_url("wallet_payout_do", asked.pk, "approve"))
+    case = page(agent(), asked.case.ticket)
+    return (
+        {label: text(str(value)) for label, value in group.rows},
+        "The address is in no message of the ticket. Ask whoever entered it where it comes from."
+        in text(form.content.decode()),
+        "The address is in no message of the ticket." in text(panel(case, f"payout-{asked.pk}")),
+    )
+
+
+def test_an_address_that_the_customer_did_not_write_on_the_ticket_is_flagged(ann, ticket):
+    # Neither our own words nor another ticket count.
+    reply(ann, ticket, f"Is it {TRON}?")
+    write(ask(ticket.customer), f"Pay to {TRON}")
+    asked = payout(ann, ticket)
+    boss = senior()
+    named = f"Ticket {ticket.pk}: I want to leave"
+
+    assert unwritten(boss, asked) == (
+        {"Ticket": named, "Address": "The address is in no message of the ticket"},
+        True,
+        True,
+    )
+    write(ticket, f"My address: {TRON.lower()}")
+    assert unwritten(boss, asked)[1:] == (True, True)
+    write(ticket, f"I mean:\n{TRON}. Thanks")
+    assert unwritten(boss, asked) == (
+        {"Ticket": named, "Address": "Stands in a message of the customer"},
+        False,
+        False,
+    )
+
+
+def test_an_address_on_ethereum_may_be_written_in_small_letters(ann, ticket):
+    ethereum = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+    write(ticket, f"Pay to {ethereum.lower()} please")
+    asked = payout(ann, ticket, method="USDT-ETHEREUM", address=ethereum)
+
+    assert unwritten(senior(), asked)[1:] == (False, False)
+
+
+def test_finance_is_told_of_an_address_that_nobody_wrote_without_seeing_the_ticket(ann, ticket):
+    asked = payout(ann, ticket)
+    client = client_of(person("Finance"))
+    shown = client.get(admin_url("wallet_payout_change", asked.pk)).content.decode()
+
+    assert "The address is in no message of the ticket" in text(shown)
+    assert admin_url("support_ticket_change", ticket.pk) not in shown
+
+
+def test_a_payout_without_a_ticket_says_so_and_warns_of_nothing(ann, ticket):
+    asked = wallet_payouts.request(
+        ann,
+        ticket.customer_id,
+        method="USDT-TRON",
+        address=TRON,
+        amount=Decimal(50),
+        terms=payouts.terms(timezone.now()),
+        reason="Leaves us",
+        key=uuid4(),
+    )
+    client = client_of(senior())
+    shown = client.get(admin_url("wallet_payout_change", asked.pk))
+    [group] = [one for one in shown.context["facts"] if one.title == "What the customer wrote"]
+    form = client.get(admin_url("wallet_payout_do", asked.pk, "approve"))
+
+    assert group.rows == [("Ticket", "Entered without a ticket")]
+    assert list(form.context["warnings"]) == []
+
+
 # --- what each act does ---
 
 
@@ -224,7 +302,10 @@ def test_payout_asks_for_a_part_and_says_who_goes_on(ann, ticket):
 
     assert done(response, ticket)
     asked = Payout.objects.get()
-    assert said(response) == [f"{asked} of 50.0000 USD waits for somebody else's approval."]
+    assert said(response) == [
+        f"{asked} of 50.0000 USD is out of the wallet. Somebody else (a senior agent or finance) "
+        "approves it, then finance sends it; the customer is told what becomes of it."
+    ]
     assert (asked.amount, asked.address, asked.requested_by) == (Decimal(50), TRON, ann)
     assert balance(ticket) == Decimal("50.1234")
     assert fresh(ticket).state == "waiting"
@@ -236,11 +317,26 @@ def test_payout_of_the_whole_balance_points_to_the_closing_of_the_wallet(ann, ti
 
     asked = Payout.objects.get()
     assert said(response) == [
-        f"{asked} of 100.1200 USD waits for somebody else's approval. When the payout has ended, "
-        "the wallet can be closed on the customer's page: what is below a cent goes to rounding "
-        "then."
+        f"{asked} of 100.1200 USD is out of the wallet. Somebody else (a senior agent or finance) "
+        "approves it, then finance sends it; the customer is told what becomes of it. When the "
+        "payout has ended, the wallet can be closed on the customer's page: what is below a cent "
+        "goes to rounding then."
     ]
     assert balance(ticket) == Decimal("0.0034")
+
+
+def test_payout_above_the_amount_to_a_changed_address_says_how_many_approve_it_and_when(ann):
+    ticket = leaving("2000")
+    payout(ann, ticket, "50")
+
+    response = post(ann, ticket, "payout", **terms(address=OTHER_TRON, amount="600"))
+
+    asked = Payout.objects.latest("pk")
+    assert said(response) == [
+        f"{asked} of 600.0000 USD is out of the wallet. Two others (senior agents or finance) "
+        f"approve it, because of its amount, from {asked.not_before:%Y-%m-%d %H:%M} UTC on, as "
+        "the address has changed, then finance sends it; the customer is told what becomes of it."
+    ]
 
 
 @pytest.mark.parametrize(
