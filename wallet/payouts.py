@@ -150,6 +150,8 @@ def request(
         }
         if amount is not None:
             content["amount"] = _whole_cents(amount)
+        elif (whole := _whole_before(key)) is not None:
+            content["amount"] = whole
         if made := same_request(Payout, key, **content):
             return made
         wallet = standing.lock_wallet(customer_id)
@@ -452,8 +454,20 @@ def _whole_cents(amount: Decimal) -> Decimal:
     return exact
 
 
+def _whole_before(key: UUID) -> Decimal | None:
+    """What the whole balance was when this form was sent before, in whole cents, or None."""
+    taken = Transfer.objects.filter(payout_move__payout__request_key=key, kind=Kind.PAYOUT).first()
+    if taken is None or taken.balance_after is None:
+        return None
+    return _in_cents(taken.balance_after + taken.amount)
+
+
+def _in_cents(balance: Decimal) -> Decimal:
+    return usd(balance.quantize(CENT, rounding="ROUND_DOWN"))
+
+
 def _within(wallet: Wallet, amount: Decimal | None, terms: Terms) -> Decimal:
-    whole = usd(wallet.balance.quantize(CENT, rounding="ROUND_DOWN"))
+    whole = _in_cents(wallet.balance)
     wanted = whole if amount is None else amount
     if wanted < terms.minimum:
         raise PayoutAmountRefused(

@@ -150,14 +150,37 @@ def test_a_form_that_is_sent_twice_is_one_payout(people, buyer):
     before = everything()
 
     assert asked(people.agent, buyer, "50.0", key=key) == first
-    assert asked(people.agent, buyer, None, key=key) == first
     assert everything() == before
-    for other in ({"amount": "51"}, {"address": paying.tron(2)}, {"reason": "Another"}):
+    for other in (
+        {"amount": "51"},
+        {"amount": None},
+        {"address": paying.tron(2)},
+        {"reason": "Another"},
+    ):
         assert_refused(
             RequestConflict,
             f"This form was sent before, as Payout {first.reference}, with other content: open it"
             " anew to ask for something else.",
             lambda other=other: asked(people.agent, buyer, **{"amount": "50", "key": key} | other),
+        )
+
+
+def test_a_form_for_the_whole_balance_that_is_sent_twice_is_one_payout(people, buyer):
+    key = uuid4()
+    first = asked(people.agent, buyer, None, key=key)
+    world.post(world.paid_in(buyer, "30"))
+    before = everything()
+
+    # The whole balance is what it was then, whatever has arrived since.
+    assert asked(people.agent, buyer, None, key=key) == first
+    assert asked(people.agent, buyer, "1000", key=key) == first
+    assert everything() == before
+    for other in ({"amount": "30"}, {"address": paying.tron(2)}, {"reason": "Another"}):
+        assert_refused(
+            RequestConflict,
+            f"This form was sent before, as Payout {first.reference}, with other content: open it"
+            " anew to ask for something else.",
+            lambda other=other: asked(people.agent, buyer, **{"amount": None, "key": key} | other),
         )
 
 
