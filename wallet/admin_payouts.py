@@ -43,7 +43,7 @@ from smsactivator.common.display import (
     money,
     mono,
 )
-from smsactivator.common.links import Link, admin_url, joined, source_for
+from smsactivator.common.links import Link, admin_url, anchor, joined, source_for
 from smsactivator.common.panels import facts_for
 from wallet import admin_payout_board, payout_board, payouts, settlement
 from wallet.admin_decisions import wallet_badge
@@ -277,7 +277,9 @@ actions.register(
         "approved anew.",
         form=ReasonForm,
         permission=settlement.SETTLE,
-        offered=lambda _person, payout: can_proceed(payout.send_again),
+        offered=lambda _person, payout: (
+            can_proceed(payout.send_again) and not settlement.why_undecidable(payout)
+        ),
         run=lambda person, payout, typed: Done(
             f"{settlement.send_again(person, payout.pk, reason=typed['reason'])} waits for "
             "approval again."
@@ -295,7 +297,9 @@ actions.register(
         form=ToldForm,
         permission=settlement.SETTLE,
         offered=lambda person, payout: (
-            can_proceed(payout.give_back) and payout.failed_by_id != person.pk
+            can_proceed(payout.give_back)
+            and payout.failed_by_id != person.pk
+            and not settlement.why_undecidable(payout)
         ),
         run=lambda person, payout, typed: _given_back(
             settlement.give_back(person, payout.pk, reason=typed["reason"]), "returned"
@@ -547,6 +551,16 @@ class PayoutAdmin(ReadOnlyAdmin):
             )
         if obj.sent_again_by:
             rows.append(("Sent again by", f"{obj.sent_again_by}, as attempt {obj.attempt}"))
+        if failed := payout_board.failed_before(obj):
+            by = failed.failed_by or NOTHING
+            rows += [
+                (
+                    f"Attempt {failed.attempt}",
+                    format_html("Failed at {} UTC, said {}", moment(failed.settled_at), by),
+                ),
+                ("What went wrong then", failed.problem),
+                ("Transaction hash then", mono(failed.transaction_hash)),
+            ]
         rows += [
             ("Approved by", str(obj.approved_by) if obj.approved_by else NOTHING),
             ("Approved (UTC)", moment(obj.approved_at)),
@@ -566,10 +580,22 @@ class PayoutAdmin(ReadOnlyAdmin):
             ("Fee", fee),
             ("Result known (UTC)", moment(obj.settled_at)),
         ]
+        if others := payout_board.of_the_same_transaction(obj):
+            listed = payouts_listed(q=obj.transaction_hash)
+            count = "1 other payout" if others == 1 else f"{others:,} other payouts"
+            words = f"The same transaction hash is on {count}"
+            rows.append(
+                (
+                    "One transaction",
+                    format_html("{} {}", badge(words, WAITING), anchor("List", listed)),
+                )
+            )
         if obj.problem:
             rows.append(("What went wrong", obj.problem))
         if obj.failed_by:
             rows.append(("Marked as failed by", str(obj.failed_by)))
+        if obj.state == State.FAILED and (why := settlement.why_undecidable(obj)):
+            rows.append(("Cannot be decided yet", why))
         if obj.decided_by:
             rows += [
                 ("Ended by", str(obj.decided_by)),

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from typing import Any
 
 from django.db.models import (
     BooleanField,
@@ -225,6 +226,24 @@ def other_address_before(payout: Payout) -> Payout | None:
     return before
 
 
+def of_the_same_transaction(payout: Payout) -> int:
+    """How many other payouts have its transaction's hash: providers may pay several at once."""
+    if not payout.transaction_hash:
+        return 0
+    same = Payout.objects.filter(transaction_hash=payout.transaction_hash)
+    return same.exclude(pk=payout.pk).count()
+
+
+def failed_before(payout: Payout) -> Any:
+    """The last attempt as it was when it failed, of a payout that was sent again; else None."""
+    if payout.attempt == 1:
+        return None
+    failed = Payout.history.filter(
+        id=payout.pk, state=State.FAILED, attempt=payout.attempt - 1
+    ).select_related("failed_by")
+    return failed.order_by("-history_id").first()
+
+
 def waits_for_its_address(payout: Payout) -> bool:
     """Whether nobody may approve it yet, because its address has changed."""
     return (
@@ -247,6 +266,14 @@ def warnings(payout: Payout) -> list[str]:
         found.append(
             f"The address has changed: {before.reference} of this customer named another one. "
             "Make sure that the customer asked for it."
+        )
+    if failed := failed_before(payout):
+        by = f" It was sent by transaction {failed.transaction_hash}." * bool(
+            failed.transaction_hash
+        )
+        found.append(
+            f"Attempt {failed.attempt} failed at {failed.settled_at:%Y-%m-%d %H:%M:%S} UTC: "
+            f"“{failed.problem}”.{by} Make sure that it did not arrive: what is sent twice is lost."
         )
     return found
 

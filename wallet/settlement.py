@@ -151,7 +151,7 @@ def send_again(person: Any, payout_id: int, *, reason: str) -> Payout:
         lock(person)
         payout = payouts.lock_payout(payout_id)
         payouts.refuse_unless(payout, payout.send_again)
-        _refuse_exported(payout)
+        _refuse_undecidable(payout)
         payouts.refuse_state(standing.lock_wallet(payout.customer_id))
         payout.send_again()
         payouts.let_go([payout])
@@ -182,7 +182,7 @@ def give_back(person: Any, payout_id: int, *, reason: str) -> Payout:
             raise OwnRequest(
                 "You said yourself that this failed, so somebody else gives its money back."
             )
-        _refuse_exported(payout)
+        _refuse_undecidable(payout)
         payouts.let_go([payout])
         payouts.end(payout, payout.give_back, person, reason, "Returned to the wallet")
         return payout
@@ -202,14 +202,23 @@ def check_fee(fee: Decimal | None, currency: str) -> tuple[Decimal | None, str]:
     return fee, currency
 
 
-def _refuse_exported(payout: Payout) -> None:
-    """Raise BatchNotHandedOver while its files may yet be sent. A batch steps under its payouts."""
+def why_undecidable(payout: Payout) -> str:
+    """Why a failed payout is neither sent again nor given back yet; "" if nothing stands in the
+    way: while its batch is only exported, its files may yet be sent.
+    """
     line = payouts.gathered([payout]).get(payout.pk)
-    if line is not None and line.batch.state == PayoutBatch.State.EXPORTED:
-        raise BatchNotHandedOver(
-            f"{line.batch} is exported, and its files may yet be sent: submit it if it was handed "
-            f"over, or void it. Then decide about {payout}."
-        )
+    if line is None or line.batch.state != PayoutBatch.State.EXPORTED:
+        return ""
+    return (
+        f"{line.batch} is exported, and its files may yet be sent: submit it if it was handed "
+        f"over, or void it. Then decide about {payout}."
+    )
+
+
+def _refuse_undecidable(payout: Payout) -> None:
+    """Raise BatchNotHandedOver with the reason. A batch steps under its payouts' locks."""
+    if why := why_undecidable(payout):
+        raise BatchNotHandedOver(why)
 
 
 def _refuse_used(payout: Payout, hash_: str) -> None:

@@ -26,7 +26,7 @@ from smsactivator.common.links import admin_url
 from smsactivator.common.timeline import timeline
 from smsactivator.tests import world
 from smsactivator.tests.payouts import HASH, OTHER_HASH, asked, fresh, sent
-from wallet import methods, payouts, settlement, standing
+from wallet import batches, methods, payouts, settlement, standing
 from wallet.models import (
     Customer,
     Payout,
@@ -537,6 +537,87 @@ def test_the_form_says_what_whoever_approves_should_look_at(people: People) -> N
     assert warned(changed, "reject") == []
     rejecting = client_of(people.fiona).get(admin_url("wallet_payout_do", first.pk, "reject"))
     assert "Told to the customer, word for word" in rejecting.content.decode()
+
+
+def test_whoever_approves_a_second_attempt_is_told_what_failed_before(people: People) -> None:
+    with time_machine.travel(NOON, tick=False):
+        came_back, refused = (sent(people.anna, people.sam) for _ in range(2))
+        settlement.mark_paid(people.fiona, came_back.pk, transaction_hash=HASH)
+        settlement.mark_failed(people.fiona, came_back.pk, problem="The exchange sent it back")
+        settlement.mark_failed(people.frank, refused.pk, problem="Refused")
+        for one in (came_back, refused):
+            assert "Attempt 1" not in facts(page(people.sam, one), "Approval")
+            settlement.send_again(people.fiona, one.pk, reason="Again")
+
+    def told(payout: Payout) -> tuple[dict[str, str], list[str]]:
+        shown = facts(page(people.frank, payout), "Approval")
+        form = client_of(people.frank).get(admin_url("wallet_payout_do", payout.pk, "approve"))
+        names = ("Attempt 1", "What went wrong then", "Transaction hash then")
+        return {name: shown[name] for name in names}, list(form.context["warnings"])
+
+    assert told(came_back) == (
+        {
+            "Attempt 1": "Failed at 2026-06-15 12:00:00 UTC, said fiona",
+            "What went wrong then": "The exchange sent it back",
+            "Transaction hash then": HASH,
+        },
+        [
+            "Attempt 1 failed at 2026-06-15 12:00:00 UTC: “The exchange sent it back”. It was sent "
+            f"by transaction {HASH}. Make sure that it did not arrive: what is sent twice is lost."
+        ],
+    )
+    assert told(refused) == (
+        {
+            "Attempt 1": "Failed at 2026-06-15 12:00:00 UTC, said frank",
+            "What went wrong then": "Refused",
+            "Transaction hash then": "—",
+        },
+        [
+            "Attempt 1 failed at 2026-06-15 12:00:00 UTC: “Refused”. Make sure that it did not "
+            "arrive: what is sent twice is lost."
+        ],
+    )
+
+
+def test_a_transaction_of_several_payouts_is_remarked_on(people: People) -> None:
+    one, two, three, other = (sent(people.anna, people.fiona) for _ in range(4))
+    settlement.mark_paid(people.fiona, one.pk, transaction_hash=HASH)
+    settlement.mark_paid(people.fiona, other.pk, transaction_hash=OTHER_HASH)
+    assert "One transaction" not in facts(page(people.fiona, one), "What came of it")
+
+    def remark() -> str:
+        return facts(page(people.fiona, one), "What came of it")["One transaction"]
+
+    settlement.mark_paid(people.fiona, two.pk, transaction_hash=HASH)
+    assert remark() == "The same transaction hash is on 1 other payout List"
+    few = counted(people.fiona, admin_url("wallet_payout_change", one.pk))
+    settlement.mark_paid(people.fiona, three.pk, transaction_hash=HASH)
+    assert remark() == "The same transaction hash is on 2 other payouts List"
+    assert counted(people.fiona, admin_url("wallet_payout_change", one.pk)) == few
+    listing = admin_url("wallet_payout_changelist", q=HASH)
+    assert f'href="{listing}"' in unescape(page(people.fiona, one).content.decode())
+    assert listed(people.fiona, q=HASH) == [one.pk, two.pk, three.pk]
+    assert "One transaction" not in facts(page(people.fiona, other), "What came of it")
+
+
+def test_what_failed_in_a_batch_that_was_not_handed_over_is_not_offered_to_be_decided(
+    people: People,
+) -> None:
+    payout = asked(people.anna)
+    payouts.approve(people.sam, payout.pk)
+    batch = paying.exported(payout).lines.get(live=True).batch
+    settlement.mark_failed(people.fiona, payout.pk, problem="Refused")
+
+    assert offered(people.fiona, payout) == ["paid"]
+    assert offered(people.frank, payout) == ["paid"]
+    assert facts(page(people.frank, payout), "What came of it")["Cannot be decided yet"] == (
+        f"{batch} is exported, and its files may yet be sent: submit it if it was handed over, or "
+        f"void it. Then decide about {payout}."
+    )
+    batches.submit(people.fiona, batch.pk)
+    assert offered(people.fiona, payout) == ["paid", "again"]
+    assert offered(people.frank, payout) == ["paid", "again", "return"]
+    assert "Cannot be decided yet" not in facts(page(people.frank, payout), "What came of it")
 
 
 # --- actions --------------------------------------------------------------------------------------
