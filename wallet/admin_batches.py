@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin import display
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, OuterRef, QuerySet, Subquery, Sum
@@ -39,7 +39,7 @@ from smsactivator.common.display import (
     number,
 )
 from smsactivator.common.errors import Refused
-from smsactivator.common.links import Link, admin_url, source_for
+from smsactivator.common.links import Link, admin_url, anchor, source_for
 from wallet import batches, profiles, results, resultsheets
 from wallet.batches import BATCH, Selection
 from wallet.models import (
@@ -153,6 +153,16 @@ actions.register(
     ),
 )
 
+
+def _to_look_at(file: ResultFile) -> list[str]:
+    """What to think of before a file is applied."""
+    count = plan_of(file).remarked
+    if not count:
+        return []
+    where = "is on payouts of other customers too, outside this file"
+    return [f"The transaction of {_rows(count)} {where}. Make sure that it paid them all."]
+
+
 actions.register(
     "wallet.ResultFile",
     Action(
@@ -166,6 +176,7 @@ actions.register(
         run=lambda person, file, _typed: Done(
             f"{results.apply(person, file.pk)} is applied: below is what became of each row."
         ),
+        warns=_to_look_at,
     ),
 )
 
@@ -517,6 +528,15 @@ class UploadForm(ActionForm):
     )
 
 
+def _uploaded_before(file: ResultFile, url: str) -> SafeString:
+    return format_html(
+        "This file was uploaded before, at {} UTC by {}: it is {}, and below is how it stands.",
+        f"{file.uploaded_at:%Y-%m-%d %H:%M:%S}",
+        file.uploaded_by,
+        anchor(file, url),
+    )
+
+
 @admin.register(ResultFile)
 class ResultFileAdmin(ReadOnlyAdmin):
     """What providers say became of payouts."""
@@ -561,7 +581,8 @@ class ResultFileAdmin(ReadOnlyAdmin):
             [
                 (verdict.value, f"{_rows(count)}, {amount(sum_)} USD" if count else NOTHING)
                 for verdict, count, sum_ in plan.totals
-            ],
+            ]
+            + [("Look closely", warning) for warning in _to_look_at(obj)],
         )
         yield Facts(
             "File",
@@ -593,6 +614,8 @@ class ResultFileAdmin(ReadOnlyAdmin):
             said = f"{row.why}: {row.line.detail}" if row.line.detail else row.why
         elif row.transaction_hash:
             said = format_html("{} {}", mono(row.transaction_hash), row.why)
+        if row.remark:
+            said = format_html("{} {} {}", said, badge("Look closely", WAITING), row.remark)
         return (
             str(row.number),
             payout_link(row.payout).html(user) if row.payout else row.cells["reference"],
@@ -627,7 +650,11 @@ class ResultFileAdmin(ReadOnlyAdmin):
                     form.add_error(None, refusal.message)
                     status = refusal.status
                 else:
-                    return HttpResponseRedirect(admin_url("wallet_resultfile_change", file.pk))
+                    url = admin_url("wallet_resultfile_change", file.pk)
+                    # Kept by another form than this one, which may have been sent twice.
+                    if file.request_key != form.cleaned_data["key"]:
+                        messages.warning(request, _uploaded_before(file, url))
+                    return HttpResponseRedirect(url)
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -33,6 +33,7 @@ from wallet.resultsheets import Cells
 from wallet.settlement import SETTLE
 
 LONGEST_NAME = 255
+LISTED_OTHERS = 5  # payouts that a remark names
 # Python's \d is any digit of Unicode, and other programs read those otherwise.
 REFERENCE = re.compile(r"\bPO-([0-9]{6,18})\b", re.IGNORECASE)
 FIGURE = re.compile(r"[0-9]{1,15}(\.[0-9]{1,18})?")
@@ -104,6 +105,8 @@ class Row:
     fee_currency: str = ""
     problem: str = ""
     line: ResultLine | None = None
+    # What to look at before it is applied, in words.
+    remark: str = ""
 
     @property
     def amount(self) -> Decimal | None:
@@ -132,6 +135,11 @@ class Plan:
             )
             for verdict in Verdict
         ]
+
+    @property
+    def remarked(self) -> int:
+        """How many rows there are to look at before the file is applied."""
+        return sum(bool(row.remark) for row in self.rows)
 
     @property
     def to_apply(self) -> list[Row]:
@@ -196,7 +204,7 @@ def plan(file: ResultFile) -> Plan:
             rows.append(Row(number, cells, Verdict.REFUSED, why, payout))
         else:
             rows.append(_judge(number, cells, payout, earlier))
-    return Plan(_in_order(_refuse_used(rows)), sheet.ignored)
+    return Plan(_in_order(_compared(rows, wanted)), sheet.ignored)
 
 
 def apply(person: Any, result_file_id: int) -> ResultFile:
@@ -399,13 +407,17 @@ def _earlier(of: Collection[int]) -> Earlier:
     )
 
 
-def _refuse_used(rows: Sequence[Row]) -> list[Row]:
-    """Refuse rows whose transaction has paid another payout to the same address."""
+def _compared(rows: Sequence[Row], named: Collection[int]) -> list[Row]:
+    """Refuse rows whose transaction has paid another payout to the same address; remark on those
+    whose transaction is on payouts of other customers that the file does not name.
+    """
     hashes = {row.transaction_hash for row in rows if row.transaction_hash}
-    used = {
-        (paid.transaction_hash, paid.address, paid.memo): paid.reference
-        for paid in Payout.objects.filter(transaction_hash__in=hashes)
-    }
+    known = list(Payout.objects.filter(transaction_hash__in=hashes).order_by("pk"))
+    used = {(paid.transaction_hash, paid.address, paid.memo): paid.reference for paid in known}
+    outside: dict[str, list[Payout]] = defaultdict(list)
+    for paid in known:
+        if paid.pk not in named:
+            outside[paid.transaction_hash].append(paid)
     judged: list[Row] = []
     for row in rows:
         if row.verdict is not Verdict.PAY or row.payout is None:
@@ -416,14 +428,28 @@ def _refuse_used(rows: Sequence[Row]) -> list[Row]:
         if first != row.payout.reference:
             why = f"{first} to the same address has this transaction"
             judged.append(replace(row, verdict=Verdict.REFUSED, why=why))
-        else:
-            judged.append(row)
+            continue
+        others = [
+            paid.reference
+            for paid in outside[row.transaction_hash]
+            if paid.customer_id != row.payout.customer_id
+        ]
+        judged.append(replace(row, remark=_shared(others)) if others else row)
     return judged
+
+
+def _shared(others: Sequence[str]) -> str:
+    """The remark on a transaction that is on these payouts too."""
+    more = f" and {len(others) - LISTED_OTHERS} more" if len(others) > LISTED_OTHERS else ""
+    return (
+        "the same transaction hash is on payouts of other customers, outside this file: "
+        f"{', '.join(others[:LISTED_OTHERS])}{more}"
+    )
 
 
 def _in_order(rows: Iterable[Row]) -> list[Row]:
     order = list(Verdict)
-    return sorted(rows, key=lambda row: (order.index(row.verdict), row.number))
+    return sorted(rows, key=lambda row: (order.index(row.verdict), not row.remark, row.number))
 
 
 def _shown(name: str) -> str:

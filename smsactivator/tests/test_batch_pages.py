@@ -244,6 +244,48 @@ def test_a_file_is_uploaded_looked_at_applied_and_reported(people):
     assert (ResultLine.objects.count(), paying.paid()) == (1, Decimal(50))
 
 
+def test_a_file_that_was_uploaded_before_says_when_and_by_whom(people):
+    [payout] = ready(people)
+    content = as_csv(HEADER, said(payout)[:6])
+
+    def upload(by: Any, key: str) -> str:
+        file = SimpleUploadedFile("other.csv", content)
+        return words(client_of(by).post(UPLOAD, {"key": key, "file": file}, follow=True))
+
+    key = str(uuid4())
+    first, twice = upload(people.finance, key), upload(people.finance, key)
+    again, theirs = upload(people.finance, str(uuid4())), upload(people.other, str(uuid4()))
+
+    file = ResultFile.objects.get()
+    before = (
+        f"This file was uploaded before, at {file.uploaded_at:%Y-%m-%d %H:%M:%S} UTC by "
+        f"{people.finance}: it is {file} , and below is how it stands."
+    )
+    assert [before in page for page in (first, twice, again, theirs)] == [False, False, True, True]
+
+
+def test_a_transaction_of_other_customers_is_remarked_on_before_the_file_is_applied(people):
+    elsewhere, payout = ready(people, 2)
+    batches.submit(people.finance, batches.export(people.finance, gathered(people).pk).pk)
+    settlement.mark_paid(people.finance, elsewhere.pk, transaction_hash=hash_of(payout))
+    file = sent(people, said(payout))
+    client = client_of(people.finance)
+    look = (
+        "The transaction of 1 row is on payouts of other customers too, outside this file. Make "
+        "sure that it paid them all."
+    )
+
+    page = words(client.get(admin_url("wallet_resultfile_change", file.pk)))
+    form = words(client.get(admin_url("wallet_resultfile_do", file.pk, "apply")))
+
+    assert f"Look closely {look}" in page
+    assert (
+        f"{hash_of(payout)} Look closely the same transaction hash is on payouts of other "
+        f"customers, outside this file: {elsewhere.reference}"
+    ) in page
+    assert f"Look closely: {look}" in form
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import time_machine
 from django.core.exceptions import PermissionDenied
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -168,6 +170,52 @@ def test_a_plan_changes_nothing_and_applying_does_what_it_says(people):
         3: (Verdict.DONE, "Failed"),
         4: (Verdict.PENDING, "the file says “processing”"),
     }
+
+
+def test_a_transaction_of_other_customers_outside_the_file_is_remarked_on_and_not_refused(people):
+    elsewhere, own_before, one, two, own = (on_its_way(people, n) for n in range(1, 6))
+    mine = paying.asked(people.agent, own_before.customer, address=tron(9))
+    with time_machine.travel(mine.not_before + timedelta(seconds=1)):
+        mine = paying.submitted(paying.approved(people, mine))
+    shared, together, alone = (digits * 64 for digits in "abc")
+    settlement.mark_paid(people.finance, elsewhere.pk, transaction_hash=shared)
+    settlement.mark_paid(people.finance, own_before.pk, transaction_hash=alone)
+    file = sent(
+        people,
+        said(one, transaction_hash=together),
+        said(two, transaction_hash=together),
+        # The customer's own payout to another address.
+        said(mine, transaction_hash=alone),
+        said(own, transaction_hash=shared),
+    )
+
+    plan = results.plan(file)
+
+    # It comes first of those that will be paid.
+    assert [(row.number, row.verdict, row.remark) for row in plan.rows] == [
+        (
+            5,
+            Verdict.PAY,
+            "the same transaction hash is on payouts of other customers, outside this file: "
+            f"{elsewhere.reference}",
+        ),
+        *((number, Verdict.PAY, "") for number in (2, 3, 4)),
+    ]
+    assert plan.remarked == 1
+    results.apply(people.finance, file.pk)
+    assert states(one, two, mine, own) == ["paid"] * 4
+    assert results.plan(file).remarked == 0
+
+
+def test_a_remark_names_five_payouts_and_counts_the_others(people):
+    paid = [on_its_way(people, number) for number in range(1, 8)]
+    for payout in paid:
+        settlement.mark_paid(people.finance, payout.pk, transaction_hash="a" * 64)
+    file = sent(people, said(on_its_way(people, 8), transaction_hash="a" * 64))
+
+    [row] = results.plan(file).rows
+
+    assert row.remark.endswith(f": {', '.join(payout.reference for payout in paid[:5])} and 2 more")
 
 
 def test_applied_again_it_changes_nothing(people):
