@@ -214,6 +214,7 @@ class CloseAdmin(ReadOnlyAdmin):
     )
     list_filter = (("kind", ChoicesDropdownFilter),)
     list_before_template = "smsactivator/closes.html"
+    empty_list = "A day is sealed soon after midnight (UTC), and closed some minutes after that."
     detail_template = "smsactivator/close.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:

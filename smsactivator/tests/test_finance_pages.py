@@ -323,6 +323,10 @@ def test_an_old_entry_is_not_said_to_cover_anything(made: list[Close]) -> None:
 
 def test_with_nothing_there_the_pages_say_so() -> None:
     client = signed_in("Auditor")
-    assert "no closes yet" in text(client.get(admin_url("wallet_close_changelist")))
+    closes = text(client.get(admin_url("wallet_close_changelist")))
+    assert "There are no closes yet." in closes
+    assert (
+        "A day is sealed soon after midnight (UTC), and closed some minutes after that." in closes
+    )
     assert "no holdings yet" in text(client.get(admin_url("wallet_holding_changelist")))
     assert "0.0000" in text(client.get(admin_url("wallet_liabilitycheck_changelist")))
