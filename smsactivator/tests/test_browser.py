@@ -367,7 +367,7 @@ def test_a_customer_who_leaves_is_paid_out_and_reads_the_hash_on_the_thread(
         "#payout", method="USDT-TRON", address=TRON, reason="Leaves us", body="We arrange it."
     )
     asking.press("#payout", "payout")
-    asking.told("waits for somebody else's approval. The wallet can be closed")
+    asking.told("Somebody else (a senior agent or finance) approves it, then finance sends it")
     assert asking.clicks <= 3
     payout = Payout.objects.get()
     assert (payout.amount, storefront.balance) == (Decimal(20), Decimal(0))
@@ -420,3 +420,13 @@ def test_a_customer_who_leaves_is_paid_out_and_reads_the_hash_on_the_thread(
 
 def finance(name: str) -> Any:
     return person("Finance", name=name)
+
+
+def test_the_page_that_takes_result_files_fits_a_narrow_window(people: Any) -> None:
+    desk = people(finance("fay"))
+    desk.page.set_viewport_size({"width": 420, "height": 900})
+
+    desk.open(admin_url("wallet_resultfile_upload"))
+
+    desk.told("transaction_hash")
+    assert desk.page.evaluate("document.documentElement.scrollWidth") == 420
