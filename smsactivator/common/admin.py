@@ -78,6 +78,8 @@ class BoundedChangeList(ChangeList):
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
         self.full_result_count = self.result_count
+        # Instead of what the list would say when it is empty.
+        self.nothing = self.model_admin.nothing_here(request)
 
 
 class TimeRangeFilter(RangeDateTimeFilter):
@@ -238,6 +240,10 @@ class BoundedAdmin(NamedLookups, ModelAdmin):
             return (f"-{self.time_field}", "-id")
         return self.ordering
 
+    def nothing_here(self, request: HttpRequest) -> str:
+        """What the list says when it is empty, or "" for the usual words."""
+        return ""
+
     def may_send_to_list(self, request: HttpRequest) -> bool:
         """Nobody: the list has no actions."""
         return False
@@ -396,10 +402,21 @@ class ReasonedForm(forms.ModelForm):  # type: ignore[type-arg]
         help_text="Kept in the history.",
         widget=UnfoldAdminTextInputWidget,
     )
+    # What the verb said of what was sent.
+    refusal = ""
+
+    def full_clean(self) -> None:
+        """With what the verb refused, unless the form itself knows better what is wrong."""
+        super().full_clean()
+        if self.refusal and self.is_bound and not self.errors:
+            self.add_error(None, self.refusal)
 
 
 class ReasonedAdmin(BoundedAdmin):
-    """Rows that administrators edit through a verb, each change with its reason and history."""
+    """Rows that people edit through a verb, each change with its reason and history.
+
+    What the verb refuses is said above the form, which keeps what was typed.
+    """
 
     form = ReasonedForm
     change_form_outer_after_template = "smsactivator/timeline.html"
@@ -413,6 +430,14 @@ class ReasonedAdmin(BoundedAdmin):
         fields = [name for name in form.changed_data if name != "reason"]
         self.write(obj, fields, person=request.user, reason=form.cleaned_data["reason"])
 
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> type[forms.ModelForm[Any]]:
+        """The form, which knows what was refused in this request."""
+        form: Any = super().get_form(request, obj, change=change, **kwargs)
+        form.refusal = getattr(request, "refusal", "")
+        return form  # type: ignore[no-any-return]
+
     def changeform_view(
         self,
         request: HttpRequest,
@@ -425,5 +450,11 @@ class ReasonedAdmin(BoundedAdmin):
         obj = self.get_object(request, unquote(object_id)) if object_id else None
         if obj is not None and self.has_view_permission(request, obj):
             context["timeline"], context["timeline_is_longer"] = timeline(obj, request.user)
-        response: HttpResponse = super().changeform_view(request, object_id, form_url, context)
+        response: HttpResponse
+        try:
+            response = super().changeform_view(request, object_id, form_url, context)
+        except Refused as refusal:
+            request.refusal = refusal.message  # type: ignore[attr-defined]
+            response = super().changeform_view(request, object_id, form_url, context)
+            response.status_code = refusal.status
         return response

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from django import forms
 from django.contrib import admin
 from django.contrib.admin import display
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.safestring import SafeString
-from unfold.widgets import UnfoldAdminTextareaWidget, UnfoldAdminTextInputWidget
+from unfold.widgets import UnfoldAdminTextareaWidget
 
-from smsactivator.common.admin import BoundedAdmin
+from smsactivator.common.admin import ReasonedAdmin, ReasonedForm
 from smsactivator.common.display import GOOD, QUIET, badge
 from smsactivator.common.errors import Refused
-from smsactivator.common.timeline import timeline
 from support import macros
 from support.models import Macro
 
@@ -24,15 +22,8 @@ GAPS = "It can name " + ", ".join(
 )
 
 
-class MacroForm(forms.ModelForm):  # type: ignore[type-arg]
+class MacroForm(ReasonedForm):
     """A canned reply, and why it is changed."""
-
-    reason = forms.CharField(
-        max_length=200,
-        label="Reason for this change",
-        help_text="Kept in the history.",
-        widget=UnfoldAdminTextInputWidget,
-    )
 
     class Meta:
         model = Macro
@@ -51,7 +42,7 @@ class MacroForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Macro)
-class MacroAdmin(BoundedAdmin):
+class MacroAdmin(ReasonedAdmin):
     """Canned replies: text with gaps, and nothing else. One is switched off, never deleted."""
 
     form = MacroForm
@@ -59,7 +50,6 @@ class MacroAdmin(BoundedAdmin):
     list_filter = ("active",)
     search_fields = ("title",)
     ordering = ("title",)
-    change_form_outer_after_template = "smsactivator/timeline.html"
 
     @display(description="State")
     def standing(self, macro: Macro) -> SafeString:
@@ -80,17 +70,3 @@ class MacroAdmin(BoundedAdmin):
             reason=form.cleaned_data["reason"],
         )
         obj.pk = saved.pk
-
-    def changeform_view(
-        self,
-        request: HttpRequest,
-        object_id: str | None = None,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        context = dict(extra_context or {})
-        obj = self.get_object(request, object_id) if object_id else None
-        if obj is not None and self.has_view_permission(request, obj):
-            context["timeline"], context["timeline_is_longer"] = timeline(obj, request.user)
-        response: HttpResponse = super().changeform_view(request, object_id, form_url, context)
-        return response

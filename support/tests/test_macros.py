@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import html
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import time_machine
+from django.contrib.admin import site
 from django.core.exceptions import PermissionDenied
+from django.db import connection, transaction
+from django.http import HttpRequest, HttpResponse
 from django.test import Client
 
 from refunds import policy
@@ -19,12 +24,14 @@ from refunds.policy import Clause
 from refunds.tests import world as shop
 from smsactivator.common.links import admin_url
 from support import macros
+from support.admin.macros import MacroAdmin
 from support.casefile import read_case
 from support.macros import GapLeft, MacroRefused, MacroUnknown
 from support.models import Macro, Message, Outbound, Ticket
 from support.tests.world import MONDAY, agent, ask, delivered, refund, senior, version
 from wallet.deciding import ReasonMissing
 from wallet.models import Transfer, Wallet
+from wallet.tests.together import PATIENCE
 from wallet.tests.world import person
 
 pytestmark = pytest.mark.django_db
@@ -261,3 +268,62 @@ def test_the_pages_save_through_the_verb(ann, sonia):
     assert agents.post(change, typed).status_code == 403
     assert agents.post(add, typed).status_code == 403
     assert Macro.objects.get().title == "Later"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_title_that_somebody_takes_at_the_same_moment_is_refused_and_what_was_typed_stays(sonia):
+    client = client_of(sonia)
+    typed = {"title": "Wait", "body": "My own words", "active": "on", "reason": "Often said"}
+
+    def send() -> HttpResponse:
+        try:
+            return client.post(admin_url("support_macro_add"), typed)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as threads:
+        # given one of this title that is saved and not committed yet
+        with transaction.atomic():
+            save(sonia, title="Wait", body="Please wait.")
+            # when another is sent, and waits for what becomes of the first
+            sent = threads.submit(send)
+            somebody_waits_for_a_lock()
+        response = sent.result(PATIENCE)
+
+    assert response.status_code == 422
+    page = html.unescape(response.content.decode())
+    for kept in ("with this Title already exists", "My own words", "Often said"):
+        assert kept in page
+    assert [macro.body for macro in Macro.objects.all()] == ["Please wait."]
+
+
+def somebody_waits_for_a_lock() -> None:
+    until = time.monotonic() + PATIENCE
+    with connection.cursor() as cursor:
+        while time.monotonic() < until:
+            cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+            if cursor.fetchone() == (True,):
+                return
+    raise AssertionError("nobody waits for the first")
+
+
+class RefusingAdmin(MacroAdmin):
+    """As when something is refused that the form could not know."""
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        raise MacroRefused("Not this one: choose another.")
+
+
+def test_what_only_the_verb_refuses_is_said_above_the_form(rf, sonia):
+    macro = save(sonia)
+    typed = {"title": "Wait", "body": "My own words", "active": "on", "reason": "Better"}
+    request = rf.post(admin_url("support_macro_change", macro.pk), typed)
+    request.user = sonia
+    request._dont_enforce_csrf_checks = True
+
+    response = RefusingAdmin(Macro, site).changeform_view(request, str(macro.pk))
+
+    page = html.unescape(response.render().content.decode())
+    assert (response.status_code, page.count("Not this one: choose another.")) == (422, 1)
+    assert "My own words" in page
+    assert Macro.objects.get().body == "Please wait."
