@@ -26,12 +26,16 @@ BY_DUE = (F("due_at").asc(nulls_last=True), "id")
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue: its name in addresses, its label, its tickets for a person, and their order."""
+    """A queue: its name in addresses, its label, its tickets for a person, and their order.
+
+    ``empty`` is what to say when there are none.
+    """
 
     name: str
     label: str
     tickets: Callable[[QuerySet[Ticket], Any], QuerySet[Ticket]]
     order: tuple[Any, ...]
+    empty: str = "Nothing here: no ticket waits."
 
 
 def _decided_today(tickets: QuerySet[Ticket], _person: Any) -> QuerySet[Ticket]:
@@ -79,7 +83,13 @@ QUEUES: tuple[Queue, ...] = (
         lambda tickets, _person: tickets.filter(dispute_due_at__isnull=False),
         ("dispute_due_at", "id"),
     ),
-    Queue("decided", "Decided today", _decided_today, ("-id",)),
+    Queue(
+        "decided",
+        "Decided today",
+        _decided_today,
+        ("-id",),
+        "Nothing here: no refund was decided today.",
+    ),
 )
 BY_NAME = {queue.name: queue for queue in QUEUES}
 

@@ -199,6 +199,12 @@ class TicketAdmin(ReadOnlyAdmin):
             context["title"] = queues.BY_NAME[chosen].label
         return super().changelist_view(request, context)
 
+    def nothing_here(self, request: HttpRequest) -> str:
+        """Of a queue that nobody narrowed, that nothing waits in it."""
+        asked = {name for name, value in request.GET.items() if value}
+        queue = queues.BY_NAME.get(request.GET.get("queue", ""))
+        return queue.empty if queue and asked == {"queue"} else ""
+
     def may_send_to_list(self, request: HttpRequest) -> bool:
         """Who has an action: it leads to its plan, and changes nothing itself."""
         return any(request.user.has_perm(step.permission) for step in STEPS.values())

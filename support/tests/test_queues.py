@@ -431,3 +431,30 @@ def test_words_are_found_by_an_index(crowd, ann):
     plan = plan_of(named.filter(words=query).order_by("-id")[: search.MOST])
     assert "ticket_words" in plan, plan
     assert len(listed(ann, q="order 777")) == 1
+
+
+EMPTY = {
+    "todo": "Nothing here: no ticket waits.",
+    "mine": "Nothing here: no ticket waits.",
+    "decided": "Nothing here: no refund was decided today.",
+}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("queue", EMPTY)
+def test_an_empty_queue_says_that_nothing_waits_and_a_narrowed_one_that_nothing_matches(
+    client, queue
+):
+    client.force_login(agent())
+
+    def read(**query):
+        page = client.get(admin_url("support_ticket_changelist", **query)).content.decode()
+        found = re.search(r'empty-list">(.*?)</div>', page, re.DOTALL)
+        return " ".join(re.sub(r"<[^>]+>", " ", found[1]).split())
+
+    assert read(queue=queue) == EMPTY[queue]
+    assert read(queue=queue, q="") == EMPTY[queue]
+    assert read(queue=queue, q="code") == "No tickets match what is asked for. Show all"
+    narrowed = read(queue=queue, channel__exact="email")
+    assert narrowed == "No tickets match what is asked for. Show all"
+    assert read() == "There are no tickets yet."
