@@ -233,9 +233,11 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "filters": {"forbidden": {"()": "smsactivator.common.logs.ForbiddenInOneLine"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
+        "django.request": {"filters": ["forbidden"]},
         # httpx logs whole URLs at INFO, and a wholesaler's key may be in one.
         "httpx": {"level": "WARNING"},
         "httpcore": {"level": "WARNING"},
