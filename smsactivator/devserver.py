@@ -49,6 +49,8 @@ DEMO_AUDIT_SECONDS = "30"
 DEMO_SUPPORT_EMAIL = "support@smsactivator.example"
 DEMO_UPSTREAM_KEY = "demo-upstream-key"
 SEED = "20260507"  # what the simulated upstream draws its luck from
+# Its address may hold a password, and is not said.
+UNSET = "Unset it to have this copy start its own."
 START_SECONDS = 60
 GRACE_SECONDS = 5
 
@@ -167,13 +169,17 @@ class Launcher:
         say(self._banner(logins))
 
     def _start_servers(self) -> None:
-        """The embedded servers, unless the environment names others."""
-        if not self.environment.get("DATABASE_URL"):
+        """The embedded servers, unless the environment names others: then it says so."""
+        if self.environment.get("DATABASE_URL"):
+            say(f"DATABASE_URL is set: using that database. {UNSET}")
+        else:
             postgres = Postgres(self.data_dir / "postgres", log=self._fresh_log("postgres"))
             self.servers.append(postgres)
             postgres.start(self.pause)
             self.environment["DATABASE_URL"] = postgres.ensure_database(DATABASE)
-        if not self.environment.get("REDIS_URL"):
+        if self.environment.get("REDIS_URL"):
+            say(f"REDIS_URL is set: using that broker. {UNSET}")
+        else:
             valkey = Valkey(self.data_dir / "valkey", log=self._fresh_log("valkey"))
             self.servers.append(valkey)
             valkey.start(self.pause)

@@ -149,6 +149,23 @@ def test_two_launchers_never_share_their_data(launcher, data_dir):
             other._claim(theirs)
 
 
+def test_servers_of_the_environment_are_used_and_said_without_their_passwords(data_dir, capsys):
+    urls = {
+        "DATABASE_URL": "postgresql://shop:s3cret@db.test/shop",
+        "REDIS_URL": "redis://:s3cret@redis.test/0",
+    }
+    launcher = Launcher(free_port(), data_dir, ENVIRONMENT | urls)
+
+    launcher._start_servers()
+
+    assert launcher.servers == []
+    assert {name: launcher.environment[name] for name in urls} == urls
+    assert capsys.readouterr().out.splitlines() == [
+        "DATABASE_URL is set: using that database. Unset it to have this copy start its own.",
+        "REDIS_URL is set: using that broker. Unset it to have this copy start its own.",
+    ]
+
+
 def test_a_child_that_dies_is_named_with_its_last_words(launcher):
     child = launcher._spawn("beat", [sys.executable, "-c", "raise SystemExit('out of breath')"])
     child.process.wait()
