@@ -22,7 +22,7 @@ from smsactivator.common.links import Link, collect
 from smsactivator.common.money import usd
 from support import payouts, queries
 from support.models import Attachment, Message, Outbound, Ticket, TicketPayout, TicketRefund
-from wallet.models import Payout, PayoutMethod, Transfer, Wallet
+from wallet.models import Correction, Payout, PayoutMethod, Transfer, Wallet
 from wallet.payouts import CENT
 
 THREAD = 200  # newest messages that a page shows
@@ -109,8 +109,9 @@ class CasePayout:
 class CaseFile:
     """What one page shows of a ticket.
 
-    ``payable`` is what of the balance can be paid out, in whole cents, ``minimum`` the policy's
-    least payout now, USD.
+    ``refunded`` is what was refunded to the customer in all, ``goodwill`` what was given as
+    goodwill, which is no refund, and not reversed. ``payable`` is what of the balance can be paid
+    out, in whole cents, ``minimum`` the policy's least payout now. All USD.
     """
 
     ticket: Ticket
@@ -124,6 +125,7 @@ class CaseFile:
     lines: list[tuple[Transfer, list[Link]]]
     tickets: list[Ticket]
     refunded: Decimal
+    goodwill: Decimal
     payouts_here: list[CasePayout]
     payouts_elsewhere: list[CasePayout]
     methods: list[PayoutMethod]
@@ -169,6 +171,12 @@ def read_case(ticket: Ticket) -> CaseFile:
     refunded = Refund.objects.filter(order__customer=ticket.customer_id).aggregate(
         sum=Sum("amount")
     )["sum"]
+    goodwill = Correction.objects.filter(
+        customer=ticket.customer_id,
+        kind=Correction.Kind.GOODWILL,
+        state=Correction.State.CONFIRMED,
+        transfer__reversals=None,
+    ).aggregate(sum=Sum("amount"))["sum"]
     payouts_here, payouts_elsewhere = _payouts(ticket)
     return CaseFile(
         ticket=ticket,
@@ -190,6 +198,7 @@ def read_case(ticket: Ticket) -> CaseFile:
             .order_by("-id")[:OTHERS]
         ),
         refunded=refunded or usd(0),
+        goodwill=goodwill or usd(0),
         payouts_here=payouts_here,
         payouts_elsewhere=payouts_elsewhere,
         methods=list(PayoutMethod.objects.filter(enabled=True).order_by("code")),

@@ -295,6 +295,9 @@ ACTS: dict[str, Act] = {
     "withdraw_payout": (WithdrawPayoutForm, "withdraw_payout", _withdraw_payout),
 }
 
+# Places whose forms are buttons, without room for what was refused: the head of the page says it.
+SILENT = {"claim", "link", "withdraw_payout"}
+
 
 def build_form(
     act: str,
@@ -393,6 +396,7 @@ def context_of(
         ],
         "payout_terms": why_not or f"At least {file.minimum.quantize(CENT)} USD, by the policy.",
         "refunded": amount(file.refunded),
+        "goodwill": amount(file.goodwill),
         "balance": amount(file.wallet.balance),
         "wallet_badge": wallet_badge(file.wallet),
         "lines": [_line(transfer, links, person) for transfer, links in file.lines],
@@ -405,8 +409,9 @@ def context_of(
         ],
         "problems": [
             error
-            for bound in sent.values()
-            for error in (bound.non_field_errors() if bound.is_bound else ())
+            for place, bound in sent.items()
+            if place in SILENT
+            for error in bound.non_field_errors()
         ],
     }
 

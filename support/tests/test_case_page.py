@@ -42,6 +42,7 @@ from support.tests.world import (
     version,
     write,
 )
+from wallet import corrections
 from wallet.models import Transfer, Wallet
 from wallet.tests.together import at_once
 from wallet.tests.world import person
@@ -303,6 +304,60 @@ def test_a_file_that_another_customer_sent_too_is_flagged(ann):
 
     assert page(ann, ticket).count("The same file is on another customer's ticket") == 1
     assert page(ann, other).count("The same file is on another customer's ticket") == 1
+
+
+@pytest.mark.django_db
+def test_what_went_to_the_customer_counts_refunds_and_goodwill_apart(ann, sonia, sam):
+    order, wrong = delivered(price="2"), delivered(price="3")
+    ticket = about(order)
+    theirs = ask(order.customer)
+    granted = "USD of refunds and {} USD of goodwill went to this customer in all."
+    assert f"0.0000 {granted.format('0.0000')}" in text(page(ann, ticket))
+
+    # a refund of an order, goodwill for another customer, and goodwill that stands for a refund
+    asked = refund(ann, ticket, order, amount=Decimal("1.5"))
+    decide(cases.approve, sonia, ticket, asked, then="open")
+    wrongs = ask(wrong.customer)
+    exception = refund(ann, wrongs, wrong, clause=Clause.ORDERED_WRONG, amount=Decimal(3))
+    decide(cases.approve, sonia, wrongs, exception, reason="New here", then="open")
+    assert f"0.0000 {granted.format('3.0000')}" in text(page(ann, wrongs))
+    # and goodwill of a person's own, of which one is reversed and one only asked for
+    for amount_ in ("0.25", "0.75"):
+        given = corrections.request_goodwill(
+            ann, order.customer_id, amount=Decimal(amount_), reason="Sorry", key=uuid4()
+        )
+        given = corrections.confirm(sonia, given.pk)
+    corrections.request_goodwill(
+        ann, order.customer_id, amount=Decimal(4), reason="Sorry", key=uuid4()
+    )
+    finance = person("Finance")
+    undone = corrections.request_reversal(
+        finance, given.transfer_id, reason="Not theirs", key=uuid4()
+    )
+    assert f"1.5000 {granted.format('1.0000')}" in text(page(ann, theirs))
+    corrections.confirm(sam, undone.pk)
+
+    assert f"1.5000 {granted.format('0.2500')}" in text(page(ann, theirs))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("act", "place"),
+    [("reply", "reply"), ("waive", "reply"), ("refuse", "refund"), ("claim", "")],
+)
+def test_a_refusal_is_said_once_and_where_it_was_sent(ann, bob, act, place):
+    order = delivered()
+    ticket = about(order)
+    casework.claim(ann, ticket.pk)
+
+    response = post(bob, ticket, act, **terms(order, body="My words"))
+
+    assert response.status_code == 409
+    [words] = refusals(response)
+    content = html.unescape(response.content.decode())
+    assert content.count(words) == 1
+    if place:
+        assert words in html.unescape(panel(response.content.decode(), place))
 
 
 @pytest.mark.django_db
