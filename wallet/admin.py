@@ -435,7 +435,7 @@ class TransferAdmin(ReadOnlyAdmin):
 
     time_field = "posted_at"
     list_display = ("id", "posted", "kind", "debited", "credited", "amount_usd", "key")
-    list_filter = (("posted_at", TimeRangeFilter),)
+    list_filter = (("kind", ChoicesDropdownFilter), ("posted_at", TimeRangeFilter))
     search_fields = ("pk", "key")
     search_help_text = "Transfer number, idempotency key, customer's id or email — exactly"
 

@@ -226,6 +226,26 @@ def test_refunds_are_filtered_by_clause_upstream_and_day() -> None:
     assert listed(client, "refunds_refund", created_at_to_0="2026-01-01") == set()
 
 
+def test_transfers_are_filtered_by_kind() -> None:
+    client = signed_in("Finance")
+    ann = world.customer("tg-ann")
+    order = world.await_sms(world.place(ann))
+    refund = world.refund(order)
+    kinds = {"purchase": order.purchase_id, "auto_refund": refund.transfer_id}
+
+    for kind, pk in kinds.items():
+        assert listed(client, "wallet_transfer", kind__exact=kind) == {pk}
+    assert listed(client, "wallet_transfer", kind__exact="goodwill") == set()
+
+
+@pytest.mark.parametrize("kind", ["decided_refund", "goodwill", "payout", "reversal"])
+def test_a_rare_kind_of_transfer_is_a_range_of_the_index(kind: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+    plan = Transfer.objects.filter(kind=kind).order_by("-id")[:50].explain()
+    assert "transfer_rare_newest" in plan
+
+
 def test_phone_search_is_a_range_of_the_index() -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")

@@ -141,6 +141,22 @@ class Transfer(models.Model):
             ),
         ]
 
+        indexes: ClassVar[list[models.Index]] = [
+            # The lists of what is rare. What orders and deposits move is found by walking the
+            # newest rows, and pays for no index.
+            models.Index(
+                fields=["kind", "-id"],
+                condition=Q(
+                    kind__in=[
+                        *("decided_refund", "adjustment", "goodwill", "forfeiture"),
+                        *("reinstatement", "reversal", "rounding"),
+                        *("payout", "payout_return", "payout_paid", "payout_unpaid"),
+                    ]
+                ),
+                name="transfer_rare_newest",
+            ),
+        ]
+
     def __str__(self) -> str:
         return f"Transfer {self.pk}"
 
