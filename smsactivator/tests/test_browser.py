@@ -12,6 +12,7 @@ import httpx
 import pytest
 from django.conf import settings
 from django.test import Client
+from django.urls import reverse
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from orders import termination
@@ -25,7 +26,7 @@ from support.models import Ticket
 from support.tasks import tell_payouts
 from support.tests.world import HASH, TRON, agent, delivered, senior
 from wallet import keys
-from wallet.models import Customer, Payout, Transfer, Wallet
+from wallet.models import Customer, Payout, RoleLimit, Transfer, Wallet
 from wallet.tests.world import person
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
@@ -430,3 +431,26 @@ def test_the_page_that_takes_result_files_fits_a_narrow_window(people: Any) -> N
 
     desk.told("transaction_hash")
     assert desk.page.evaluate("document.documentElement.scrollWidth") == 420
+
+
+WIDTHS = """() => {
+    const page = document.documentElement, table = document.querySelector("#refunds .scroll");
+    return [page.scrollWidth - page.clientWidth, table.scrollWidth - table.clientWidth];
+}"""
+
+
+def test_the_refunds_report_fits_a_window_of_1400_and_scrolls_by_itself_in_a_narrow_one(
+    people: Any,
+) -> None:
+    order = delivered(shop.customer("3000"), price="2345.6789")
+    RoleLimit.objects.update(each=Decimal(9999), daily=Decimal(9999))
+    shop.refunded(agent("asks"), senior("grants"), order, "2345.6789")
+    desk = people(senior("sonia"))
+    desk.page.set_viewport_size({"width": 1400, "height": 900})
+    desk.open(reverse("reports:page", args=["refunds"]))
+    expect(desk.page.locator("#refunds tfoot")).to_contain_text("2,345.6789")
+
+    assert desk.page.evaluate(WIDTHS) == [0, 0]
+    desk.page.set_viewport_size({"width": 800, "height": 900})
+    page, table = desk.page.evaluate(WIDTHS)
+    assert (page, table > 0) == (0, True)
