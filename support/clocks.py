@@ -17,6 +17,7 @@ from django.utils import timezone
 from smsactivator.common.history import Actor
 from support import clock, locking
 from support.business import BusinessCalendar
+from support.following import follow
 from support.models import Message, Outbound, Ticket, Wait
 from support.recalculation import recalculated_by
 
@@ -121,18 +122,45 @@ def bounced(outbound: Outbound) -> None:
     its original time, and the ticket is open again.
 
     Unless another delivered reply answers the same. A run that began since goes on in the one that
-    is opened again. A closed ticket stays closed; its history says what happened. Locks the ticket.
+    is opened again. A closed ticket stays closed: the last of its thread waits instead, or a new
+    one that follows it. Locks the ticket and those that follow it.
     """
     reply = outbound.message
     with transaction.atomic():
         ticket = locking.lock(reply.ticket_id)
-        if ticket.state != State.CLOSED:
-            if reply.kind == Message.Kind.REPLY:
-                _open_again(ticket, reply)
-            if ticket.state in {State.WAITING, State.RESOLVED}:
-                ticket.reopen()
-                ticket.resolved_at = None
+        if reply.kind == Message.Kind.REPLY:
+            _open_again(ticket, reply)
+        if ticket.state == State.CLOSED:
+            _hand_on(ticket, reply)
+        else:
+            _reopen(ticket)
         locking.save(ticket, actor=DELIVERY, reason=f"{reply} came back undelivered")
+
+
+def _reopen(ticket: Ticket) -> None:
+    if ticket.state in {State.WAITING, State.RESOLVED}:
+        ticket.reopen()
+        ticket.resolved_at = None
+
+
+def _hand_on(ticket: Ticket, message: Message) -> None:
+    """Let somebody see what came back of a closed ticket, and who waits there wait here."""
+    reason = f"{message.get_kind_display()} not delivered: {message} of {ticket} came back"
+    last = locking.lock_thread(ticket.pk, ticket.customer_id)[-1]
+    if last.state == State.CLOSED:
+        last = follow(
+            last,
+            channel=last.channel,
+            opened_at=timezone.now(),
+            actor=DELIVERY,
+            reason=f"Opened, for {last} is over",
+        )
+    _reopen(last)
+    wait = open_wait(ticket, Clock.ANSWER)
+    if wait is not None:
+        end(ticket, Clock.ANSWER, Outcome.JOINED, at=timezone.now())
+        start(last, Clock.ANSWER, wait.since)
+    locking.save(last, actor=DELIVERY, reason=reason)
 
 
 def _open_again(ticket: Ticket, reply: Message) -> None:

@@ -23,6 +23,7 @@ from smsactivator.common.errors import Invalid, Refused
 from smsactivator.common.history import Actor
 from support import attachments, clocks, locking, queries
 from support.attachments import Prepared, Upload
+from support.following import follow
 from support.models import (
     LONGEST_BODY,
     LONGEST_SUBJECT,
@@ -239,7 +240,14 @@ def _go_on(said: _Said, channel: Ticket.Channel, ticket_id: int) -> tuple[Messag
         return same_again(kept, said.fingerprint), False
     ticket = thread[-1]
     if not _takes_messages(ticket):
-        ticket = _new(said, channel, ticket.subject, follows=ticket)
+        ticket = follow(
+            ticket,
+            channel=channel,
+            opened_at=_moment(said),
+            key=said.key,
+            actor=said.via,
+            reason=f"Opened, for {ticket} is over",
+        )
     elif ticket.state in {State.WAITING, State.RESOLVED}:
         ticket.reopen()
         ticket.resolved_at = None
@@ -263,22 +271,15 @@ def _takes_messages(ticket: Ticket) -> bool:
     return bool(ticket.state != State.CLOSED)
 
 
-def _new(
-    said: _Said, channel: Ticket.Channel, subject: str, *, follows: Ticket | None = None
-) -> Ticket:
-    """A new ticket, about the orders of the one that it follows too."""
+def _new(said: _Said, channel: Ticket.Channel, subject: str) -> Ticket:
     ticket = Ticket(
         customer=said.customer,
         subject=subject,
         channel=channel,
         opened_at=_moment(said),
         key=said.key,
-        follows=follows,
     )
-    why = "Opened" if follows is None else f"Opened, for {follows} is over"
-    history.create([ticket], actor=said.via, reason=why)
-    if follows is not None:
-        link(ticket, TicketOrder.objects.filter(ticket=follows).values_list("order", flat=True))
+    history.create([ticket], actor=said.via, reason="Opened")
     return ticket
 
 

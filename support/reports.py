@@ -548,6 +548,7 @@ _WAITED = """
             waited.ended_at IS NOT NULL AND waited.outcome <> 'waived' AS answered
         FROM support_wait AS waited
         WHERE waited.since >= %(begins)s AND waited.since < %(ends)s{where}
+            AND waited.outcome <> 'joined'
     ) AS waited
     GROUP BY GROUPING SETS ((key), ())
 """
@@ -564,7 +565,8 @@ def waits(
     """Waits that began in the period, by clock, and those of one clock by AGENT, DAY, WEEK, MONTH.
 
     A wait is late by its data at ``now``: it ended after ``due_at``, or is open and ``due_at`` has
-    passed. Ended exactly when due, it was in time. The agent is the author of the reply; of a
+    passed. Ended exactly when due, it was in time. One that is counted in an earlier run is left
+    out. The agent is the author of the reply; of a
     dispute, the senior who resolved it; of what is open or waived, nobody.
 
     Three queries. Raises PermissionDenied.

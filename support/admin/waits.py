@@ -47,7 +47,8 @@ class StandingFilter(SimpleListFilter):
         ]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Wait]) -> QuerySet[Wait]:
-        answered = Q(ended_at__isnull=False) & ~Q(outcome=Wait.Outcome.WAIVED)
+        others = [Wait.Outcome.WAIVED, Wait.Outcome.JOINED]
+        answered = Q(ended_at__isnull=False) & ~Q(outcome__in=others)
         now = timezone.now()
         chosen = {
             "in_time": answered & Q(ended_at__lte=F("due_at")),
@@ -113,6 +114,8 @@ class WaitAdmin(ReadOnlyAdmin):
     def standing(self, wait: Wait) -> SafeString:
         if wait.outcome == Wait.Outcome.WAIVED:
             return badge("No answer needed", QUIET)
+        if wait.outcome == Wait.Outcome.JOINED:
+            return badge("Counted in an earlier run", QUIET)
         if wait.ended_at is None:
             late = wait.due_at < timezone.now()
             return badge("Open and late", BAD) if late else badge("Open", WAITING)

@@ -9,8 +9,8 @@ import pytest
 import time_machine
 
 from smsactivator.common.history import Actor
-from support import calendars, cases, casework, clocks, outbox, replies, tasks
-from support.models import Message, Outbound, Wait
+from support import calendars, cases, casework, clocks, delivery, outbox, queues, replies, tasks
+from support.models import Message, Outbound, Ticket, Wait
 from support.tests.world import (
     MONDAY,
     agent,
@@ -18,6 +18,7 @@ from support.tests.world import (
     bounce,
     decide,
     deliver,
+    delivered,
     denied,
     fail,
     fresh,
@@ -27,6 +28,7 @@ from support.tests.world import (
     waits,
     write,
 )
+from wallet.models import Customer
 from wallet.tests import world as wallet_world
 from wallet.tests.together import at_once
 
@@ -203,15 +205,99 @@ def test_a_bounce_of_one_of_two_replies_changes_nothing_for_the_clock(clock, ann
     assert (wait.reply, wait.ended_at) == (second, MONDAY + HOUR)
 
 
-def test_a_bounce_on_a_closed_ticket_is_written_down(clock, settings, ann):
-    ticket = ask()
+def closed(clock, settings, ann, **fields):
+    """A closed ticket of Monday, and the reply that was delivered on it at once."""
+    ticket = ask(**fields)
     message = reply(ann, ticket, then="resolved")
     deliver(message)
     clock.shift(settings.TICKET_GRACE)
-    casework.close_resolved()
+    assert casework.close_resolved() == 1
+    return fresh(ticket), message
+
+
+def test_what_came_back_on_a_closed_ticket_waits_on_one_that_follows_it(clock, settings, ann):
+    order = delivered()
+    ticket, message = closed(clock, settings, ann, customer=order.customer, order_ids=[order.pk])
+
     bounce(message)
+
+    later = MONDAY + settings.TICKET_GRACE
+    # the closed one is as it was, and says what happened
     assert (fresh(ticket).state, shown(ticket)) == ("closed", STOPPED)
+    assert waits(ticket) == [("answer", MONDAY, later, "joined")]
     assert "came back undelivered" in ticket.history.latest().history_change_reason
+    # and the new one is first in the queue, since the original time
+    follows = Ticket.objects.get(follows=ticket)
+    assert (follows.customer_id, follows.subject, follows.channel, follows.opened_at) == (
+        *(ticket.customer_id, "Code refused", "api", later),
+    )
+    assert (follows.state, shown(follows)) == ("new", RUNNING)
+    assert list(follows.orders.all()) == [order]
+    assert list(queues.BY_NAME["todo"].tickets(Ticket.objects.all(), ann)) == [follows]
+    steps = follows.history.order_by("history_id").values_list(
+        "history_actor", "history_user", "history_change_reason"
+    )
+    assert list(steps) == [
+        ("automatic: delivery", None, f"Opened, for {ticket} is over"),
+        (
+            *("automatic: delivery", None),
+            f"Reply not delivered: {message} of {ticket} came back",
+        ),
+    ]
+    # it is worked on like any other
+    deliver(reply(ann, follows, then="resolved"))
+    assert (fresh(follows).state, shown(follows)) == ("resolved", STOPPED)
+
+
+def test_what_came_back_on_a_closed_ticket_waits_where_its_thread_goes_on(clock, settings, ann):
+    ticket, message = closed(clock, settings, ann)
+    write(ticket)
+    follows = Ticket.objects.get(follows=ticket)
+    deliver(reply(ann, follows, then="resolved"))
+    assert (fresh(follows).state, shown(follows)) == ("resolved", STOPPED)
+
+    bounce(message)
+
+    assert (fresh(follows).state, shown(follows)) == ("open", RUNNING)
+    assert Ticket.objects.count() == 2
+
+
+def test_of_two_replies_on_a_closed_ticket_one_that_came_back_is_seen_and_not_late(
+    clock, settings, ann
+):
+    ticket = ask()
+    first = reply(ann, ticket, then="open")
+    deliver(first)
+    deliver(reply(ann, ticket, then="resolved"))
+    clock.shift(settings.TICKET_GRACE)
+    casework.close_resolved()
+
+    bounce(first)
+
+    follows = Ticket.objects.get(follows=ticket)
+    assert (follows.state, shown(follows)) == ("new", STOPPED)
+    assert list(queues.BY_NAME["unassigned"].tickets(Ticket.objects.all(), ann)) == [follows]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_bounce_told_twice_at_once_opens_one_ticket(settings, server):
+    with time_machine.travel(MONDAY, tick=False):
+        customer = wallet_world.customer()
+        Customer.objects.update(email="ann@customer.test")
+        ticket = ask(customer, channel="email")
+        out = reply(agent(), ticket, then="resolved").deliveries.get()
+        assert delivery.deliver(out.pk)
+    with time_machine.travel(MONDAY + settings.TICKET_GRACE, tick=False):
+        assert casework.close_resolved() == 1
+    actor = Actor.automatic("mailbox")
+
+    told = at_once(*(lambda: outbox.bounce(out.pk, actor=actor, reason="550") for _ in range(2)))
+
+    assert sorted(type(one).__name__ for one in told) == ["DeliveryElsewhere", "Outbound"]
+    follows = Ticket.objects.exclude(pk=ticket.pk).get()
+    assert (fresh(ticket).state, follows.follows, follows.state) == ("closed", ticket, "new")
+    assert waits(follows) == [("answer", MONDAY, None, "")]
+    assert follows.history.count() == 2
 
 
 # --- waiting for the customer ---

@@ -284,6 +284,7 @@ def desk() -> dict[str, Any]:
     run(at(3), hour, outcome="waived")
     run(at(3), 2 * day, outcome="waived")
     run(at(3), 3 * hour, outcome="decided", clock="dispute")
+    run(at(3), hour, outcome="joined")  # counted in an earlier run
     run(at(2, 0) - TICK, hour, by=abe)  # begins on the 1st
     return {"ann": ann, "abe": abe, "sonia": sonia}
 
