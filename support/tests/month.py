@@ -18,7 +18,7 @@ from refunds import automatic, decisions, disputes
 from refunds.models import RefundRequest
 from refunds.policy import Clause
 from refunds.tests import world
-from support.models import Message, Ticket, Wait
+from support.models import Message, Outbound, Ticket, Wait
 from wallet.models import Customer
 from wallet.tests.world import person
 
@@ -183,7 +183,7 @@ def wait(
     by: Any = None,
     clock: str = Wait.Clock.ANSWER,
 ) -> Wait:
-    """A run of a ticket's clock; ``by`` is the author of the reply that ended it."""
+    """A run of a ticket's clock; ``by`` is the author of the reply that ended it and arrived."""
     reply = by and Message.objects.create(
         ticket=of,
         kind=Message.Kind.REPLY,
@@ -193,6 +193,10 @@ def wait(
         via="test",
         key=f"reply-{next(_keys)}",
     )
+    if reply:
+        Outbound.objects.create(
+            message=reply, way="api", key=reply.key, state="sent", queued_at=ended, sent_at=ended
+        )
     return Wait.objects.create(
         ticket=of,
         clock=clock,

@@ -28,6 +28,7 @@ from support.tests.world import (
     TRON,
     agent,
     ask,
+    bounce,
     deliver,
     delivered,
     denied,
@@ -477,6 +478,29 @@ def test_one_run_of_a_clock_is_open_and_decided_ones_stay_ended(scene):
         "UPDATE support_wait SET outcome = 'answered', ended_at = since, "
         "reply_id = {their_message} WHERE id = {open_wait}",
     )
+
+
+@pytest.mark.parametrize("reply_id", ["{undelivered}", "{came_back}", "NULL"])
+def test_a_run_is_answered_only_by_what_reached_the_customer(scene, reply_id):
+    theirs = Ticket.objects.get(pk=scene["theirs"])
+    ann = agent()
+    came_back = reply(ann, theirs)
+    deliver(came_back)
+    bounce(came_back)
+    scene["came_back"] = came_back.pk
+    scene["undelivered"] = reply(ann, theirs).pk
+    answered = (
+        "UPDATE support_wait SET outcome = 'answered', ended_at = since, "
+        f"reply_id = {reply_id} WHERE ticket_id = {{theirs}}"
+    )
+    refused(scene, CHECK, "has not reached the customer", answered)
+    inserted = (
+        "INSERT INTO support_wait (ticket_id, clock, since, due_at, half_at, three_quarters_at, "
+        "outcome, ended_at, reply_id) SELECT ticket_id, clock, since, due_at, half_at, "
+        f"three_quarters_at, 'answered', since, {reply_id} FROM support_wait "
+        "WHERE ticket_id = {theirs}"
+    )
+    refused(scene, CHECK, "has not reached the customer", inserted)
 
 
 # --- the models do not let states be set either ---

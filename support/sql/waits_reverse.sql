@@ -1,0 +1,2 @@
+DROP TRIGGER wait_is_ended_by_what_arrived ON support_wait;
+DROP FUNCTION wait_is_ended_by_what_arrived;
