@@ -118,7 +118,9 @@ actions.register(
         "does not mean paid.",
         form=ActionForm,
         permission=BATCH,
-        offered=lambda _person, batch: batch.state == PayoutBatch.State.GATHERED,
+        offered=lambda person, batch: (
+            batch.state == PayoutBatch.State.GATHERED and not batches.why_no_files(person, batch)
+        ),
         run=lambda person, batch, _typed: _batch_done(
             batches.export(person, batch.pk), "is exported: take its files below."
         ),
@@ -139,7 +141,8 @@ actions.register(
         name="void",
         label="Void",
         explains="Give it up: its payouts are approved again, and can be gathered anew. Make sure "
-        "that nobody has sent any of its files: what was sent would be sent twice.",
+        "that nobody has sent any of its files: what was sent would be sent twice. Once it was "
+        "exported, the next files of its payouts are made and taken by somebody else than you.",
         form=ReasonForm,
         permission=BATCH,
         offered=lambda person, batch: (
@@ -276,6 +279,10 @@ class PayoutBatchAdmin(ReadOnlyAdmin):
                 ("Total, USD", money(obj.total)),
             ],
         )
+        # Said where it keeps somebody from the next step.
+        why = ""
+        if obj.state != PayoutBatch.State.VOIDED and request.user.has_perm(BATCH):
+            why = batches.why_no_files(request.user, obj)
         yield Facts(
             "Steps",
             [
@@ -287,7 +294,8 @@ class PayoutBatchAdmin(ReadOnlyAdmin):
                     ("Voided (UTC)", obj.voided_at, obj.voided_by),
                 )
             ]
-            + ([("Because", obj.void_reason)] if obj.void_reason else []),
+            + ([("Because", obj.void_reason)] if obj.void_reason else [])
+            + ([("Not by you", why)] if why else []),
         )
 
     def tables(self, request: HttpRequest, obj: PayoutBatch) -> Iterable[Table]:

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
 from smsactivator.common import history
@@ -26,7 +26,7 @@ from wallet import payouts, profiles
 from wallet.deciding import RequestConflict, given, same_request
 from wallet.limits import lock, require
 from wallet.models import BatchLine, FileDownload, Payout, PayoutBatch, PayoutFile, Wallet
-from wallet.profiles import Profile
+from wallet.profiles import Made, Profile
 
 BATCH = "wallet.batch_payout"
 MOST = 5000  # payouts in one batch; what is more waits for the next
@@ -76,6 +76,13 @@ class OwnExport(Refused):
     """Whoever exported a batch, or has taken a file of it, does not void it."""
 
     code = "own_export"
+    status = 403
+
+
+class OwnVoid(Refused):
+    """Whoever voided an exported batch has no files of its payouts from another."""
+
+    code = "own_void"
     status = 403
 
 
@@ -165,15 +172,21 @@ def gather(
 def export(person: Any, batch_id: int) -> PayoutBatch:
     """Make the batch's files, once, and take its payouts to exported.
 
-    Locks the person, the batch, the payouts, the wallets. Raises PermissionDenied, BatchUnknown,
-    BatchElsewhere; BatchHeld when a wallet was frozen or forfeited since, naming the payouts.
+    Not by whoever voided an exported batch of the same payouts: who says alone that the first files
+    were not sent does not have the second. Locks the person, the batch, the payouts, the wallets.
+    Raises PermissionDenied, BatchUnknown, BatchElsewhere, OwnVoid; BatchHeld when a wallet was
+    frozen or forfeited since, naming the payouts.
     """
     require(person, BATCH)
+    # Lines are frozen, so the files are made before anything is locked.
+    lines = list(BatchLine.objects.filter(batch=batch_id).order_by("position"))
+    made = _files(batch_id, lines)
     with transaction.atomic():
         lock(person)
         batch = _lock_batch(batch_id)
         _refuse_unless(batch, PayoutBatch.State.GATHERED, "exported")
-        lines = list(batch.lines.order_by("position"))
+        if why := why_no_files(person, batch):
+            raise OwnVoid(why)
         locked = _lock_payouts(lines)
         wallets = _lock_wallets(locked)
         held = [payout.reference for payout in locked if _held(wallets, payout)]
@@ -185,16 +198,16 @@ def export(person: Any, batch_id: int) -> PayoutBatch:
         PayoutFile.objects.bulk_create(
             PayoutFile(
                 batch=batch,
-                number=made.number,
-                format=made.format,
-                name=f"{batch.reference}-{batch.profile}-{made.number}.{made.format}",
-                content=made.content,
-                size=len(made.content),
-                rows=made.rows,
-                total=made.total,
-                sha256=hashlib.sha256(made.content).hexdigest(),
+                number=one.number,
+                format=one.format,
+                name=f"{batch.reference}-{batch.profile}-{one.number}.{one.format}",
+                content=one.content,
+                size=len(one.content),
+                rows=one.rows,
+                total=one.total,
+                sha256=hashlib.sha256(one.content).hexdigest(),
             )
-            for made in profiles.named(batch.profile).files(lines)
+            for one in made
         )
         for payout in locked:
             payout.export()
@@ -208,8 +221,9 @@ def download(person: Any, file_id: int) -> PayoutFile:
     """A file with its bytes, as they were made; that the person took it is written down.
 
     Not of a voided batch, nor of one with a payout that has failed, or was let go since, to be sent
-    again or given back: sent by mistake it would pay twice. Locks the batch. Raises
-    PermissionDenied, FileUnknown, BatchElsewhere.
+    again or given back: sent by mistake it would pay twice. Nor by whoever voided an exported batch
+    of the same payouts. Locks the batch. Raises PermissionDenied, FileUnknown, BatchElsewhere,
+    OwnVoid.
     """
     require(person, BATCH)
     with transaction.atomic():
@@ -219,6 +233,8 @@ def download(person: Any, file_id: int) -> PayoutFile:
         batch = _lock_batch(file.batch_id)
         if batch.state == PayoutBatch.State.VOIDED:
             raise BatchElsewhere(f"{batch} was voided, so its files are not to be sent.")
+        if why := why_no_files(person, batch):
+            raise OwnVoid(why)
         gone = list(batch.lines.filter(live=False).order_by("position")[:5])
         if gone:
             raise BatchElsewhere(
@@ -322,7 +338,37 @@ def why_not_void(person: Any, batch: PayoutBatch) -> str:
     return ""
 
 
+def why_no_files(person: Any, batch: PayoutBatch) -> str:
+    """Why this person, of all, neither makes nor takes the batch's files; "" if nothing keeps them.
+
+    Whoever voided an exported batch said that nobody had sent it. If that was not so, its payouts
+    are paid twice by the next files, so those are somebody else's.
+    """
+    given_up = (
+        BatchLine.objects.filter(
+            batch__voided_by=person,
+            batch__exported_by__isnull=False,
+            payout__lines__batch=batch,
+            payout__lines__attempt=F("attempt"),
+        )
+        .select_related("batch")
+        .order_by("pk")
+        .first()
+    )
+    if given_up is None:
+        return ""
+    return (
+        f"You voided {given_up.batch}, which had {given_up.reference} too, so somebody else makes "
+        f"and takes the files of {batch}."
+    )
+
+
 # --- how it is done ---
+
+
+def _files(batch_id: int, lines: Sequence[BatchLine]) -> list[Made]:
+    batch = PayoutBatch.objects.filter(pk=batch_id, state=PayoutBatch.State.GATHERED).first()
+    return list(profiles.named(batch.profile).files(lines)) if batch else []
 
 
 def _wanted(payout_ids: Sequence[int] | None) -> Any:
@@ -351,8 +397,15 @@ def _select(
     elsewhere = payouts.gathered(found)
     going: list[Payout] = []
     left_out: list[tuple[str, str]] = []
+    destinations: dict[tuple[Any, ...], str] = {}
     for payout in found:
         why = _why_not(maker, payout, elsewhere.get(payout.pk), wallets)
+        if not why:
+            # One transaction may pay a whole file, and two results by one hash are one payment.
+            to = (payout.method_id, payout.address, payout.memo)
+            first = destinations.setdefault(to, payout.reference)
+            if first != payout.reference:
+                why = f"{first} goes to the same address: gather it by itself, afterwards"
         if why:
             left_out.append((payout.reference, why))
         else:

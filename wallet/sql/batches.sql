@@ -1,6 +1,35 @@
 -- Batches of payouts: the order of their steps, frozen lines and files, and that a payout's state and its
 -- batch's agree. Exported never means paid: nothing here moves money.
 
+-- Whether this person voided an exported batch that had a payout of this one, at the same attempt: who
+-- says that the first files were not sent does not have the second.
+CREATE FUNCTION payout_batch_was_given_up_by(person bigint, batch bigint) RETURNS boolean LANGUAGE plpgsql STABLE
+SET search_path = public, pg_temp AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM wallet_batchline AS line
+        JOIN wallet_batchline AS other ON other.payout_id = line.payout_id AND other.attempt = line.attempt
+        JOIN wallet_payoutbatch AS voided ON voided.id = other.batch_id
+        WHERE line.batch_id = batch AND voided.voided_by_id = person AND voided.exported_by_id IS NOT NULL
+    );
+END $$;
+
+CREATE FUNCTION file_is_not_taken_by_who_gave_up_another() RETURNS trigger LANGUAGE plpgsql
+SET search_path = public, pg_temp AS $$
+BEGIN
+    IF payout_batch_was_given_up_by(
+        NEW.person_id, (SELECT batch_id FROM wallet_payoutfile WHERE id = NEW.file_id)
+    ) THEN
+        RAISE EXCEPTION 'file %: whoever voided the batch before does not take it', NEW.file_id
+            USING ERRCODE = 'restrict_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+
+CREATE TRIGGER file_is_not_taken_by_who_gave_up_another
+    BEFORE INSERT ON wallet_filedownload
+    FOR EACH ROW EXECUTE FUNCTION file_is_not_taken_by_who_gave_up_another();
+
 -- Who made it and what is in it are fixed; each step leads from the one before it.
 CREATE FUNCTION payout_batch_takes_its_steps() RETURNS trigger LANGUAGE plpgsql
 SET search_path = public, pg_temp AS $$
@@ -29,6 +58,10 @@ BEGIN
         WHERE file.batch_id = OLD.id AND taken.person_id = NEW.voided_by_id
     ) THEN
         RAISE EXCEPTION 'batch %: whoever has taken a file of it does not void it', OLD.id
+            USING ERRCODE = 'restrict_violation';
+    END IF;
+    IF NEW.state = 'exported' AND payout_batch_was_given_up_by(NEW.exported_by_id, NEW.id) THEN
+        RAISE EXCEPTION 'batch %: whoever voided the one before does not export it', OLD.id
             USING ERRCODE = 'restrict_violation';
     END IF;
     changing := '{state}'::text[] || CASE NEW.state
@@ -101,6 +134,11 @@ BEGIN
         JOIN wallet_payoutbatch AS batch ON batch.id = NEW.batch_id
         WHERE payout.id = NEW.payout_id AND payout.state = 'approved' AND batch.state = 'gathered'
             AND NEW.live AND NEW.position BETWEEN 1 AND batch.count
+            AND NEW.note = NEW.reference
+            -- By whichever of its names: that of the house, or of a provider.
+            AND NEW.code IN (
+                SELECT value FROM jsonb_each_text(to_jsonb(method)) WHERE key = 'code' OR key LIKE '%\_code'
+            )
             AND NEW.reference = 'PO-' || lpad(payout.id::text, greatest(6, length(payout.id::text)), '0')
             AND (NEW.attempt, NEW.address, NEW.memo, NEW.amount, NEW.currency, NEW.network)
                 = (payout.attempt, payout.address, payout.memo, payout.amount, method.currency, method.network)

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from wallet import batches, results, settlement
+from wallet import batches, payouts, results, settlement
 from wallet.models import Payout, PayoutBatch
 from wallet.tests import paying, world
 from wallet.tests.attack import CHECK, FOREIGN_KEY, NOT_NULL, RESTRICT, UNIQUE, assert_refused, run
@@ -229,6 +229,9 @@ def test_whoever_has_taken_a_file_of_it_does_not_void_it(people, payout):
         {"position": 2},
         {"position": 0},
         {"live": "false"},
+        {"code": "'BTC'"},
+        {"code": "'USDC-TRON'"},
+        {"note": "'PO-000999'"},
     ],
 )
 def test_a_line_says_what_its_payout_says(people, payout, columns):
@@ -417,6 +420,33 @@ def test_what_is_sent_again_lets_its_line_go(people, payout):
         "which is exported",
         sent_again(people, payout),
     )
+
+
+@pytest.mark.parametrize("attempt", ["the same", "another"])
+def test_whoever_voided_an_exported_batch_neither_exports_nor_takes_the_next(
+    people, payout, other, attempt
+):
+    first = exported(people, payout)
+    batches.void(people.other, first.pk, reason="Not sent")
+    if attempt == "another":
+        batch = exported(people, payout)
+        batches.submit(people.finance, batch.pk)
+        settlement.mark_failed(people.finance, payout.pk, problem="Bounced")
+        settlement.send_again(people.finance, payout.pk, reason="Once more")
+        payouts.approve(people.senior, payout.pk)
+    again = gathered(people, payout, other)
+    by_whoever_voided = step(people, again, "exported", people.other)
+    if attempt == "another":
+        # It was approved anew, so this is another payment: only its payouts are not taken along.
+        assert_refused(CHECK, "is exported, and its payout", by_whoever_voided)
+        return
+    assert_refused(RESTRICT, "whoever voided the one before does not export it", by_whoever_voided)
+    batches.export(people.finance, again.pk)
+    taken = (
+        "INSERT INTO wallet_filedownload (file_id, person_id, at)"
+        f" VALUES ({again.files.first().pk}, {people.other.pk}, now())"
+    )
+    assert_refused(RESTRICT, "whoever voided the batch before does not take it", taken)
 
 
 # --- files ---

@@ -19,6 +19,7 @@ from wallet.batches import (
     FileUnknown,
     NothingToGather,
     OwnExport,
+    OwnVoid,
     TooMany,
 )
 from wallet.deciding import ReasonMissing, RequestConflict
@@ -378,6 +379,55 @@ def test_an_exported_batch_is_voided_by_another_and_its_payouts_are_approved_aga
     assert again.lines.get().payout == payout
     batches.void(people.finance, again.pk, reason="No")
     payouts.reject(people.senior, payout.pk, reason="No")
+
+
+def test_whoever_voided_an_exported_batch_has_no_files_of_its_payouts_from_another(people):
+    payout, beside = ready(people, 2)
+    first = batches.export(people.finance, gathered(people, [payout]).pk)
+    batches.void(people.other, first.pk, reason="Not sent")
+    again = batches.gather(
+        people.other, profile="canonical", payout_ids=[payout.pk, beside.pk], key=uuid4()
+    )
+    words = (
+        f"You voided {first}, which had {payout.reference} too, so somebody else makes and takes "
+        f"the files of {again}."
+    )
+
+    with pytest.raises(OwnVoid) as refused:
+        batches.export(people.other, again.pk)
+    assert (str(refused.value), refused.value.status) == (words, 403)
+    assert batches.why_no_files(people.finance, again) == ""
+    batches.export(people.finance, again.pk)
+    with pytest.raises(OwnVoid, match="so somebody else makes and takes"):
+        batches.download(people.other, again.files.first().pk)
+    assert not FileDownload.objects.exists()
+
+    # Sent again, it is approved anew, by others: it is another payment.
+    batches.submit(people.other, again.pk)
+    settlement.mark_failed(people.finance, payout.pk, problem="Bounced")
+    settlement.send_again(people.finance, payout.pk, reason="Once more")
+    paying.approved(Crew(people.agent, people.senior, people.other, people.finance), payout)
+    assert batches.export(people.other, gathered(people).pk).count == 1
+
+
+def test_whoever_voided_a_batch_without_files_makes_those_of_the_next(people):
+    ready(people)
+    batches.void(people.finance, gathered(people).pk, reason="Wrong profile")
+    batch = batches.export(people.finance, gathered(people).pk)
+    assert batches.download(people.finance, batch.files.first().pk).rows == 1
+
+
+def test_two_payouts_to_one_address_do_not_go_in_one_batch(people):
+    buyer = world.customer("1000")
+    one, two = (taken_to("approved", people, buyer, "50", address=tron(1)) for _ in range(2))
+    third = taken_to("approved", people, world.customer("1000"), address=tron(2))
+
+    batch = gathered(people)
+
+    assert [line.payout_id for line in batch.lines.order_by("position")] == [one.pk, third.pk]
+    why = f"{one.reference} goes to the same address: gather it by itself, afterwards"
+    assert batch.left_out == [(two.reference, why)]
+    assert gathered(people).lines.get().payout_id == two.pk
 
 
 def test_whoever_has_taken_a_file_of_a_batch_does_not_void_it(people):
