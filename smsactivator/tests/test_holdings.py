@@ -201,6 +201,7 @@ def entry(**changes: str) -> str:
         ({"name": "''"}, "holding_says_where_and_whence"),
         ({"source": "''"}, "holding_says_where_and_whence"),
         ({"as_of": "now() + interval '1 hour'"}, "holding_not_of_the_future"),
+        (dict.fromkeys(("as_of", "entered_at"), "now() + interval '1 hour'"), "a moment to come"),
     ],
 )
 def test_the_database_takes_no_entry_that_cannot_be(
@@ -221,6 +222,7 @@ def test_the_database_takes_no_entry_that_cannot_be(
         ({"escrow": "-1"}, "does not sum what is owed"),
         ({"payouts": "0.0001"}, "does not sum what is owed"),
         ({"at": "now() + interval '1 hour'"}, "check_not_of_the_future"),
+        (dict.fromkeys(("at", "checked_at"), "now() + interval '1 hour'"), "a moment to come"),
     ],
 )
 def test_the_database_takes_no_check_that_leaves_anything_out(

@@ -197,9 +197,23 @@ CREATE TRIGGER close_figures_are_all_there
     REFERENCING NEW TABLE AS added
     FOR EACH STATEMENT EXECUTE FUNCTION close_figures_are_all_there();
 
+-- Nothing is entered or checked before its time, by the database's own clock; a machine's may be a little
+-- ahead. The CHECKs of both tables hold what is said of a moment to the moment at which it is said.
+CREATE FUNCTION holding_is_of_the_past() RETURNS trigger LANGUAGE plpgsql
+SET search_path = public, pg_temp AS $$
+BEGIN
+    IF NEW.entered_at > clock_timestamp() + interval '1 minute' THEN
+        RAISE EXCEPTION 'holding %: it is entered at a moment to come', NEW.id USING ERRCODE = 'check_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+
+CREATE TRIGGER holding_is_of_the_past
+    BEFORE INSERT ON wallet_holding
+    FOR EACH ROW EXECUTE FUNCTION holding_is_of_the_past();
+
 -- A check compares the newest entry of each place, all of them, with what the ledger says was owed, and
--- sums what they say. A moment to come is refused by the checks of both tables; an entry that comes later
--- for an earlier moment changes no check that was made.
+-- sums what they say. An entry that comes later for an earlier moment changes no check that was made.
 CREATE FUNCTION liability_check_sums_both_sides() RETURNS trigger LANGUAGE plpgsql
 SET search_path = public, pg_temp AS $$
 DECLARE
@@ -207,6 +221,10 @@ DECLARE
     closed record;
     moved record;
 BEGIN
+    IF NEW.checked_at > clock_timestamp() + interval '1 minute' THEN
+        RAISE EXCEPTION 'the check at % is made at a moment to come', NEW.at
+            USING ERRCODE = 'check_violation';
+    END IF;
     SELECT array_agg(id ORDER BY id) AS ids, coalesce(sum(amount), 0) AS held, min(as_of) AS oldest
     INTO known
     FROM (

@@ -1,5 +1,7 @@
 DROP TRIGGER liability_check_sums_both_sides ON wallet_liabilitycheck;
 DROP FUNCTION liability_check_sums_both_sides();
+DROP TRIGGER holding_is_of_the_past ON wallet_holding;
+DROP FUNCTION holding_is_of_the_past();
 DROP TRIGGER close_figures_are_all_there ON wallet_closefigure;
 DROP FUNCTION close_figures_are_all_there();
 DROP TRIGGER close_adds_up ON wallet_close;
