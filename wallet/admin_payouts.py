@@ -291,14 +291,14 @@ actions.register(
     Action(
         name="return",
         label="Give back",
-        explains="Its money goes back to the wallet. Somebody else than you said that it failed. "
-        "The customer is told the reason that you write here. If the customer was terminated "
-        "meanwhile, the money is forfeited.",
+        explains="Its money goes back to the wallet. Somebody else than you said that it failed, "
+        "or uploaded the file that says so. The customer is told the reason that you write here. "
+        "If the customer was terminated meanwhile, the money is forfeited.",
         form=ToldForm,
         permission=settlement.SETTLE,
         offered=lambda person, payout: (
             can_proceed(payout.give_back)
-            and payout.failed_by_id != person.pk
+            and not settlement.why_not_give_back(person, payout)
             and not settlement.why_undecidable(payout)
         ),
         run=lambda person, payout, typed: _given_back(

@@ -112,6 +112,11 @@ PAYOUT_APPROVALS = """
         OR second_by_id IN (requested_by_id, sent_again_by_id, approved_by_id)
         OR approved_at < not_before
         OR decided_by_id = failed_by_id
+        OR EXISTS (
+            SELECT FROM wallet_resultline AS line
+            JOIN wallet_resultfile AS file ON file.id = line.file_id
+            WHERE line.payout_id = payout.id AND line.attempt = payout.attempt
+                AND line.outcome = 'failed' AND file.uploaded_by_id = payout.decided_by_id)
         OR (state = 'rejected' AND decided_by_id = sent_again_by_id)
         OR (state NOT IN ('requested', 'first_approved', 'rejected', 'withdrawn')
             AND (approved_by_id IS NULL OR (amount > second_from AND second_by_id IS NULL)))

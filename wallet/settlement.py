@@ -19,7 +19,7 @@ from smsactivator.common.history import Actor
 from wallet import addresses, payouts, standing
 from wallet.deciding import OwnRequest, given
 from wallet.limits import lock, require
-from wallet.models import Payout, PayoutBatch, PayoutOutcome, Transfer
+from wallet.models import Payout, PayoutBatch, PayoutOutcome, ResultLine, Transfer
 
 State = Payout.State
 Kind = Transfer.Kind
@@ -166,7 +166,8 @@ def send_again(person: Any, payout_id: int, *, reason: str) -> Payout:
 
 
 def give_back(person: Any, payout_id: int, *, reason: str) -> Payout:
-    """Return a failed payout's money to the wallet, as another than who said that it failed.
+    """Return a failed payout's money to the wallet, as another than who said that it failed, or
+    uploaded the result file that did.
 
     ``reason`` is told to the customer. A closed wallet is opened for it. If the customer was
     terminated meanwhile, the money is forfeited. Raises PermissionDenied, ReasonMissing,
@@ -178,10 +179,8 @@ def give_back(person: Any, payout_id: int, *, reason: str) -> Payout:
         lock(person)
         payout = payouts.lock_payout(payout_id)
         payouts.refuse_unless(payout, payout.give_back)
-        if payout.failed_by_id == person.pk:
-            raise OwnRequest(
-                "You said yourself that this failed, so somebody else gives its money back."
-            )
+        if why := why_not_give_back(person, payout):
+            raise OwnRequest(why)
         _refuse_undecidable(payout)
         payouts.let_go([payout])
         payouts.end(payout, payout.give_back, person, reason, "Returned to the wallet")
@@ -213,6 +212,27 @@ def why_undecidable(payout: Payout) -> str:
         f"{line.batch} is exported, and its files may yet be sent: submit it if it was handed "
         f"over, or void it. Then decide about {payout}."
     )
+
+
+def why_not_give_back(person: Any, payout: Payout) -> str:
+    """Why this person does not give a failed payout's money back; "" if they may.
+
+    Who applies a result file trusts whoever uploaded it: both say that it failed.
+    """
+    if payout.failed_by_id == person.pk:
+        return "You said yourself that this failed, so somebody else gives its money back."
+    uploaded = ResultLine.objects.filter(
+        payout=payout,
+        attempt=payout.attempt,
+        outcome=ResultLine.Outcome.FAILED,
+        file__uploaded_by=person.pk,
+    )
+    if line := uploaded.first():
+        return (
+            f"You uploaded result file {line.file_id}, by which this failed, so somebody else "
+            "gives its money back."
+        )
+    return ""
 
 
 def _refuse_undecidable(payout: Payout) -> None:

@@ -43,6 +43,8 @@ class Wish:
     # Above what two approve it: fixed at the wish.
     alone: Decimal = ALONE
     failed_by: str = ""
+    # Who uploaded files by which it failed, at this attempt.
+    witnesses: set[str] = field(default_factory=set)
     told: list[str] = field(default_factory=lambda: ["requested"])
     paid_by: set[str] = field(default_factory=set)  # every transaction that it was ever paid by
     # What rows of result files that were applied said, and of which attempt.
@@ -186,7 +188,7 @@ class Model:
         wish.told.append("failed")
         return "ok"
 
-    def report(self, number: int, word: str, hash_: str, by: str) -> bool:
+    def report(self, number: int, word: str, hash_: str, by: str, uploader: str) -> bool:
         """A row of a result file that was not applied yet; whether it is now."""
         wish = self.wishes[number]
         if any((word, hash_, attempt) in wish.said for attempt in range(1, wish.attempt)):
@@ -200,6 +202,7 @@ class Model:
             if wish.state != "submitted" or wish.attempt > 1:
                 return False
             self.fail(number, by)
+            wish.witnesses.add(uploader)
         wish.said.add((word, hash_, wish.attempt))
         return True
 
@@ -218,13 +221,14 @@ class Model:
         wish.state, wish.attempt, wish.again_by = "requested", wish.attempt + 1, by
         wish.first = wish.second = wish.hash = wish.failed_by = ""
         wish.lot = None
+        wish.witnesses.clear()
         return "ok"
 
     def give_back(self, number: int, by: str) -> str:
         wish = self.wishes[number]
         if wish.state != "failed":
             return "PayoutElsewhere"
-        if wish.failed_by == by:
+        if by in {wish.failed_by, *wish.witnesses}:
             return "OwnRequest"
         if self._undecided(wish):
             return "BatchNotHandedOver"

@@ -405,6 +405,23 @@ MUTANTS = {
         ],
         "failed by {paid_out.approved_by_id}, ended by {paid_out.approved_by_id}",
     ),
+    "a payout whose money came back by who uploaded that it failed": (
+        [APPROVED],
+        [
+            "ALTER TABLE wallet_payout DROP CONSTRAINT payout_failed_by_somebody,"
+            " DROP CONSTRAINT payout_ended_by_somebody_with_a_reason",
+            "ALTER TABLE wallet_resultfile DROP CONSTRAINT result_file_hash_is_its_content",
+            "INSERT INTO wallet_resultfile"
+            " (name, content, size, sha256, uploaded_by_id, uploaded_at, request_key)"
+            " VALUES ('r', 'x', 1, 'x', {paid_out.approved_by_id}, now(), gen_random_uuid())",
+            "INSERT INTO wallet_resultline (file_id, row, payout_id, attempt, digest, outcome,"
+            " detail, applied_by_id, applied_at) SELECT id, 2, {paid_out.pk}, 1, 'd', 'failed', '',"
+            " {paid_out.requested_by_id}, now() FROM wallet_resultfile",
+            "UPDATE wallet_payout SET failed_by_id = requested_by_id,"
+            " decided_by_id = approved_by_id WHERE id = {paid_out.pk}",
+        ],
+        "failed by {paid_out.requested_by_id}, ended by {paid_out.approved_by_id}",
+    ),
     "a large payout that one person approved": (
         [APPROVED],
         [

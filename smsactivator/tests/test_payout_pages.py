@@ -26,7 +26,7 @@ from smsactivator.common.links import admin_url
 from smsactivator.common.timeline import timeline
 from smsactivator.tests import world
 from smsactivator.tests.payouts import HASH, OTHER_HASH, asked, fresh, sent
-from wallet import batches, methods, payouts, settlement, standing
+from wallet import batches, methods, payouts, results, settlement, standing
 from wallet.models import (
     Customer,
     Payout,
@@ -37,6 +37,7 @@ from wallet.models import (
     Wallet,
 )
 from wallet.tests import paying
+from wallet.tests.test_resultsheets import HEADER, as_csv
 
 pytestmark = pytest.mark.django_db
 
@@ -618,6 +619,24 @@ def test_what_failed_in_a_batch_that_was_not_handed_over_is_not_offered_to_be_de
     assert offered(people.fiona, payout) == ["paid", "again"]
     assert offered(people.frank, payout) == ["paid", "again", "return"]
     assert "Cannot be decided yet" not in facts(page(people.frank, payout), "What came of it")
+
+
+def test_giving_back_is_not_offered_to_who_uploaded_the_file_by_which_it_failed(
+    people: People,
+) -> None:
+    payout = sent(people.anna, people.sam)
+    row = (payout.reference, "failed", "", f"{payout.amount:.2f}", "USDT", payout.address)
+    file = results.upload(people.fiona, name="r.csv", content=as_csv(HEADER, row), key=uuid4())
+    results.apply(people.frank, file.pk)
+
+    assert offered(people.fiona, payout) == ["paid", "again"]
+    assert offered(people.frank, payout) == ["paid", "again"]
+    refused = do(people.fiona, payout, "return", reason="Give another")
+    assert refused.status_code == 403
+    assert f"You uploaded result file {file.pk}, by which this failed" in plain(
+        refused.content.decode()
+    )
+    assert offered(world.person(FINANCE), payout) == ["paid", "again", "return"]
 
 
 # --- actions --------------------------------------------------------------------------------------

@@ -96,6 +96,18 @@ BEGIN
         RAISE EXCEPTION 'payout %: its customer was not terminated', OLD.id
             USING ERRCODE = 'restrict_violation';
     END IF;
+    -- Who applies a result file trusts whoever uploaded it: both say that it failed. A CHECK compares the one.
+    IF OLD.state = 'failed' AND NEW.state IN ('returned', 'forfeited') THEN
+        IF EXISTS (
+            SELECT FROM wallet_resultline AS line
+            JOIN wallet_resultfile AS file ON file.id = line.file_id
+            WHERE line.payout_id = OLD.id AND line.attempt = OLD.attempt AND line.outcome = 'failed'
+                AND file.uploaded_by_id = NEW.decided_by_id
+        ) THEN
+            RAISE EXCEPTION 'payout %: whoever uploaded the file by which it failed does not give it back', OLD.id
+                USING ERRCODE = 'restrict_violation';
+        END IF;
+    END IF;
     RETURN NEW;
 END $$;
 

@@ -6,11 +6,13 @@ from uuid import uuid4
 
 import pytest
 
-from wallet import batches, payouts, results, settlement
+from wallet import batches, payouts, results, settlement, standing
 from wallet.models import Payout, PayoutBatch
 from wallet.tests import paying, world
 from wallet.tests.attack import CHECK, FOREIGN_KEY, NOT_NULL, RESTRICT, UNIQUE, assert_refused, run
 from wallet.tests.paying import HASH, Crew, taken_to, tron
+from wallet.tests.test_payout_rules import ending, let_go, moved, transfer
+from wallet.tests.test_resultsheets import HEADER, as_csv
 
 pytestmark = pytest.mark.django_db
 
@@ -283,10 +285,6 @@ def test_a_line_is_frozen_and_let_go_once(people, payout):
     assert_refused(RESTRICT, "it is frozen", update("batchline", pk, "live = false"))
 
 
-def let_go(payout: Payout) -> str:
-    return f"UPDATE wallet_batchline SET live = false WHERE payout_id = {payout.pk}"
-
-
 @pytest.mark.parametrize("state", ["gathered", "exported", "submitted"])
 def test_a_line_is_not_let_go_from_a_batch_that_goes_on(people, payout, other, state):
     batch = gathered(people, payout, other)
@@ -544,6 +542,39 @@ def test_a_result_that_was_applied_is_what_the_payout_says(people, payout, other
         assert_refused(RESTRICT, "append-only", f"DELETE FROM wallet_{table}")
     assert_refused(RESTRICT, "append-only", "UPDATE wallet_resultline SET row = 3")
     assert_refused(RESTRICT, "append-only", "UPDATE wallet_resultfile SET name = 'x'")
+
+
+@pytest.mark.parametrize("end", ["returned", "forfeited"])
+def test_who_uploaded_the_file_by_which_it_failed_does_not_give_it_back(people, end):
+    payout = taken_to("approved", people, world.customer("50"))
+    batches.submit(people.finance, exported(people, payout).pk)
+    row = (payout.reference, "failed", "", "50.00", "USDT", payout.address)
+    file = results.upload(people.other, name="r.csv", content=as_csv(HEADER, row), key=uuid4())
+    results.apply(people.finance, file.pk)
+    if end == "forfeited":
+        owned = standing.lock_wallet(payout.customer_id)
+        owned.freeze()
+        standing.save(owned, world.TESTER, "Frozen")
+        owned.forfeit()
+        standing.save(owned, world.TESTER, "Forfeited")
+    wallet = payout.customer_id
+    money = (
+        transfer("payout_return", 10, wallet, f"payout:{payout.pk}:return", wallet=wallet)
+        if end == "returned"
+        else transfer("forfeiture", 10, 6, f"payout:{payout.pk}:forfeited"),
+        moved(payout),
+        let_go(payout),
+    )
+
+    assert_refused(
+        RESTRICT,
+        "whoever uploaded the file by which it failed does not give it back",
+        *money,
+        update("payout", payout.pk, f"state = '{end}', {ending(people.other)}"),
+    )
+    third = world.person("Finance")
+    run(*money, update("payout", payout.pk, f"state = '{end}', {ending(third)}"))
+    assert paying.pending() == 0
 
 
 @pytest.mark.parametrize(

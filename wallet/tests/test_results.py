@@ -14,7 +14,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from wallet import batches, payouts, results, settlement
-from wallet.deciding import RequestConflict
+from wallet.deciding import OwnRequest, RequestConflict
 from wallet.models import Payout, ResultFile, ResultLine, Transfer
 from wallet.results import ResultFileRefused, ResultFileUnknown, Verdict
 from wallet.resultsheets import SheetRefused
@@ -312,6 +312,50 @@ def test_each_word_for_a_status(people, word, verdict):
     assert row.verdict is verdict
     if word == "not paid":
         assert row.why == "“not paid” is no status that we know"
+
+
+# --- who uploaded it ---
+
+
+def test_who_uploaded_a_file_does_not_give_back_what_failed_by_it(people):
+    payout = on_its_way(people)
+    results.apply(people.other, sent(people, said(payout, "failed")).pk)
+    file = ResultFile.objects.get()
+
+    for person, why in (
+        (
+            people.finance,
+            f"You uploaded result file {file.pk}, by which this failed, so somebody else gives its "
+            "money back.",
+        ),
+        (
+            people.other,
+            "You said yourself that this failed, so somebody else gives its money back.",
+        ),
+    ):
+        with pytest.raises(OwnRequest) as refused:
+            settlement.give_back(person, payout.pk, reason="Never")
+        assert refused.value.message == why
+    assert states(payout) == ["failed"]
+    settlement.give_back(world.person("Finance"), payout.pk, reason="Never")
+    assert states(payout) == ["returned"]
+
+
+def test_who_uploaded_a_file_gives_back_what_another_said_or_a_later_attempt(people):
+    payout, known = on_its_way(people, 1), on_its_way(people, 2)
+    settlement.mark_failed(people.other, known.pk, problem="They called")
+    file = sent(people, said(payout, "failed"), said(known, "failed"))
+    results.apply(people.other, file.pk)
+    assert list(file.lines.order_by("row").values_list("outcome", flat=True)) == [
+        *("failed", "already"),
+    ]
+    sent_again(people, payout)
+    settlement.mark_failed(people.other, payout.pk, problem="They called again")
+
+    for one in (payout, known):
+        settlement.give_back(people.finance, one.pk, reason="Never")
+
+    assert states(payout, known) == ["returned", "returned"]
 
 
 # --- what is refused ---
