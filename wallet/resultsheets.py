@@ -135,6 +135,12 @@ def _csv(content: bytes) -> Iterator[tuple[int, list[str]]]:
         raise SheetRefused(f"The CSV is broken after row {number}: {error}.") from None
 
 
+# How XML begins in EBCDIC, and what encoding it declares.
+_EBCDIC = "<?xml".encode("cp037")
+_DECLARED = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*<\?xml[^>]*?\sencoding\s*=\s*[\"']([^\"'>]*)", re.IGNORECASE
+)
+
 # What the library raises at one or another kind of broken workbook.
 _BROKEN = (
     *(InvalidFileException, zipfile.BadZipFile, zlib.error, ParseError, EOFError, OSError),
@@ -172,10 +178,36 @@ def _refuse_bomb(content: bytes) -> None:
         if len(parts) > MOST_PARTS or sum(part.file_size for part in parts) > MOST_UNPACKED:
             raise SheetRefused("The workbook is too large when it is unpacked.")
         for part in parts:
-            # Nothing that writes workbooks declares entities, which can grow without end.
             unpacked = archive.read(part)
-            if b"<!DOCTYPE" in unpacked or b"<!ENTITY" in unpacked:
-                raise SheetRefused("The workbook declares entities, as no spreadsheet does.")
+            if _is_xml(unpacked):
+                _refuse_hostile(part.filename, unpacked)
+
+
+def _is_xml(unpacked: bytes) -> bool:
+    """Whether a parser could take it for XML, in any encoding: a picture or a printer's settings
+    it gives up at their first byte.
+    """
+    start = unpacked.lstrip(b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n")
+    return not start or start.startswith((b"<", _EBCDIC))
+
+
+def _refuse_hostile(name: str, unpacked: bytes) -> None:
+    """Refuse XML that says in another encoding what would be refused, and entities."""
+    declared = _DECLARED.match(unpacked)
+    try:
+        unpacked.decode()
+    except UnicodeDecodeError:
+        plain = False
+    else:
+        plain = b"\x00" not in unpacked
+    if not plain or (declared and declared[1].lower() != b"utf-8"):
+        raise SheetRefused(
+            f"A part of the workbook, {name[:100]}, is not in UTF-8: open it in a spreadsheet "
+            "program and save it as XLSX, or as CSV in UTF-8."
+        )
+    # Nothing that writes workbooks declares entities, which can grow without end.
+    if b"<!DOCTYPE" in unpacked or b"<!ENTITY" in unpacked:
+        raise SheetRefused("The workbook declares entities, as no spreadsheet does.")
 
 
 def _bounded(number: int, values: Iterable[str]) -> list[str]:

@@ -44,6 +44,14 @@ def repacked(content: bytes, **parts: bytes) -> bytes:
     return out.getvalue()
 
 
+def with_part(content: bytes, name: str, part: bytes) -> bytes:
+    """A workbook with one more part."""
+    out = io.BytesIO(content)
+    with zipfile.ZipFile(out, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, part)
+    return out.getvalue()
+
+
 @pytest.mark.parametrize("end", ["\r\n", "\n"])
 @pytest.mark.parametrize("by", [",", ";"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
@@ -160,6 +168,62 @@ def test_a_workbook_that_declares_entities_is_refused():
     hostile = b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><worksheet>&b;</worksheet>'
     with pytest.raises(SheetRefused, match="declares entities"):
         read(repacked(as_xlsx(HEADER, ROW), sheet1=hostile))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "declared", "mark"),
+    [
+        ("utf-16", "UTF-16", b""),
+        ("utf-16-le", "UTF-16", b""),
+        ("utf-16-be", "UTF-16", b""),
+        ("utf-16-le", "UTF-16", b"\n\x00"),
+        ("utf-32", "UTF-32", b""),
+        ("utf-32-be", "UTF-32", b""),
+        ("cp037", "cp037", b""),
+        ("ascii", "windows-1252", b""),
+        ("ascii", "utf-7", b""),
+        ("ascii", "utf-7", b"\xef\xbb\xbf"),
+        ("ascii", "utf-7", b"\n"),
+        ("latin-1", "UTF-8", "<é>".encode("latin-1")),
+        ("ascii", "UTF-8", b"<a/>\x00"),
+    ],
+)
+@pytest.mark.parametrize("part", ["sheet1", "styles", "workbook", "media/picture.png"])
+def test_a_part_in_another_encoding_than_utf_8_is_refused(encoding, declared, mark, part):
+    hostile = (
+        f'<?xml version="1.0" encoding="{declared}"?>'
+        '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><worksheet>&b;</worksheet>'
+    )
+    content = repacked(as_xlsx(HEADER, ROW), **{part: mark + hostile.encode(encoding)})
+    if "/" in part:
+        content = with_part(as_xlsx(HEADER, ROW), f"xl/{part}", mark + hostile.encode(encoding))
+    with pytest.raises(SheetRefused, match=r"A part of the workbook, .*, is not in UTF-8"):
+        read(content)
+
+
+@pytest.mark.parametrize("declared", ["UTF-8", "utf-8"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_part_that_says_that_it_is_in_utf_8_is_read(declared, mark):
+    book = as_xlsx(HEADER, (*ROW[:5], "é"))
+    with zipfile.ZipFile(io.BytesIO(book)) as archive:
+        sheet = archive.read("xl/worksheets/sheet1.xml").decode()
+    sheet = sheet[sheet.index("<worksheet") :]
+    marked = f"{mark}<?xml version='1.0' encoding='{declared}' standalone='yes'?>\n{sheet}"
+    [(_, cells)] = read(repacked(book, sheet1=marked.encode())).rows
+    assert cells["address"] == "é"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x89PNG\r\n\x1a\n<!DOCTYPE\xff",
+        "Lexmark".encode("utf-16-le"),
+        b"\x01\x00\x00\x00\x6c",
+    ],
+)
+def test_pictures_and_settings_of_printers_are_no_xml_and_passed_over(content):
+    book = with_part(as_xlsx(HEADER, ROW), "xl/printerSettings/printerSettings1.bin", content)
+    assert read(book).rows == [(2, CELLS)]
 
 
 def test_a_cell_at_the_end_of_a_sheet_does_not_make_it_a_million_rows():
