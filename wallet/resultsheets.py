@@ -10,13 +10,16 @@ import io
 import re
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 from xml.etree.ElementTree import ParseError
 
-from openpyxl import load_workbook
+from openpyxl.reader.excel import ExcelReader
+from openpyxl.styles.stylesheet import apply_stylesheet
 from openpyxl.utils.exceptions import InvalidFileException
 
 from smsactivator.common.errors import Invalid
@@ -26,8 +29,15 @@ MOST_ROWS = 1000  # each is a transaction of its own when it is applied
 MOST_COLUMNS = 64
 LONGEST_CELL = 1000
 # Of a workbook, which is an archive: what it becomes when it is unpacked.
-MOST_UNPACKED = 20_000_000
+MOST_UNPACKED = 8_000_000
 MOST_PARTS = 100
+# Of its parts: the sheets and their texts, and of any other that is XML. Bytes do not tell what a
+# part costs to read, its elements do: those that 1000 rows of cells are made of cost little.
+MOST_OF_A_SHEET = 4_000_000
+MOST_OF_A_PART = 200_000
+MOST_CELL_ELEMENTS = 200_000
+MOST_OTHER_ELEMENTS = 10_000
+MOST_ATTRIBUTES = 220_000
 
 # Our columns, each with the names under which providers and their templates have it, the best
 # first; capitals, spaces and underscores in a header do not count.
@@ -135,6 +145,11 @@ def _csv(content: bytes) -> Iterator[tuple[int, list[str]]]:
         raise SheetRefused(f"The CSV is broken after row {number}: {error}.") from None
 
 
+_AS_CSV = "save the sheet as CSV in UTF-8, and upload that"
+_SHEET = re.compile(r"xl/(worksheets/[^/]+|sharedstrings)\.xml", re.IGNORECASE)
+# What rows of plain cells and their texts are made of.
+_CELL = re.compile(rb"<(?:[\w.-]+:)?(?:row|c|v|f|is|si|t)[\s/>]")
+
 # How XML begins in EBCDIC, and what encoding it declares.
 _EBCDIC = "<?xml".encode("cp037")
 _DECLARED = re.compile(
@@ -153,10 +168,9 @@ _BROKEN = (
 def _xlsx(content: bytes) -> Iterator[tuple[int, list[str]]]:
     try:
         _refuse_bomb(content)
-        book = load_workbook(io.BytesIO(content), read_only=True, data_only=True, keep_links=False)
-        if not book.worksheets:
+        sheet = _first_sheet(content)
+        if sheet is None:
             raise SheetRefused("The workbook has no sheet.")
-        sheet = book.worksheets[0]
         # What the sheet says of its size need not be so.
         sheet.reset_dimensions()
         for number, values in enumerate(sheet.iter_rows(values_only=True), 1):
@@ -168,19 +182,61 @@ def _xlsx(content: bytes) -> Iterator[tuple[int, list[str]]]:
         raise SheetRefused("The XLSX file is broken: open it and save it again.") from None
 
 
+def _first_sheet(content: bytes) -> Any:
+    """The first sheet alone, and only what it needs.
+
+    The library would look into every sheet that the workbook names, and a workbook can name one
+    part a thousand times.
+    """
+    reader = ExcelReader(io.BytesIO(content), read_only=True, data_only=True, keep_links=False)
+    reader.read_manifest()
+    reader.read_strings()
+    reader.read_workbook()
+    apply_stylesheet(reader.archive, reader.wb)
+    reader.parser.sheets = [
+        sheet
+        for sheet, relation in reader.parser.find_sheets()
+        if relation.target in reader.valid_files and "chartsheet" not in relation.Type
+    ][:1]
+    reader.read_worksheets()
+    return next(iter(reader.wb.worksheets), None)
+
+
 def _refuse_bomb(content: bytes) -> None:
-    """Refuse an archive that unpacks to more than a sheet of results can be.
+    """Refuse an archive that unpacks to more than a sheet of results can be, or costs more to read.
 
     No part is read beyond the size that it declares.
     """
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         parts = archive.infolist()
         if len(parts) > MOST_PARTS or sum(part.file_size for part in parts) > MOST_UNPACKED:
-            raise SheetRefused("The workbook is too large when it is unpacked.")
+            raise SheetRefused(f"The workbook is too large when it is unpacked: {_AS_CSV}.")
+        counts: Counter[str] = Counter()
         for part in parts:
             unpacked = archive.read(part)
-            if _is_xml(unpacked):
-                _refuse_hostile(part.filename, unpacked)
+            if not _is_xml(unpacked):
+                continue
+            most = MOST_OF_A_SHEET if _SHEET.fullmatch(part.filename) else MOST_OF_A_PART
+            if len(unpacked) > most:
+                raise SheetRefused(
+                    f"A part of the workbook, {part.filename[:100]}, is larger than {most} bytes: "
+                    f"{_AS_CSV}."
+                )
+            _refuse_hostile(part.filename, unpacked)
+            counts.update(_counted(unpacked))
+    if (
+        counts["cells"] > MOST_CELL_ELEMENTS
+        or counts["others"] > MOST_OTHER_ELEMENTS
+        or counts["attributes"] > MOST_ATTRIBUTES
+    ):
+        raise SheetRefused(f"The workbook has too much in it beside the results: {_AS_CSV}.")
+
+
+def _counted(xml: bytes) -> dict[str, int]:
+    """Of how many elements and attributes it is at most."""
+    opened = xml.count(b"<") - xml.count(b"</")
+    cells = sum(1 for _ in _CELL.finditer(xml))
+    return {"cells": cells, "others": opened - cells, "attributes": xml.count(b"=")}
 
 
 def _is_xml(unpacked: bytes) -> bool:
@@ -201,10 +257,7 @@ def _refuse_hostile(name: str, unpacked: bytes) -> None:
     else:
         plain = b"\x00" not in unpacked
     if not plain or (declared and declared[1].lower() != b"utf-8"):
-        raise SheetRefused(
-            f"A part of the workbook, {name[:100]}, is not in UTF-8: open it in a spreadsheet "
-            "program and save it as XLSX, or as CSV in UTF-8."
-        )
+        raise SheetRefused(f"A part of the workbook, {name[:100]}, is not in UTF-8: {_AS_CSV}.")
     # Nothing that writes workbooks declares entities, which can grow without end.
     if b"<!DOCTYPE" in unpacked or b"<!ENTITY" in unpacked:
         raise SheetRefused("The workbook declares entities, as no spreadsheet does.")

@@ -155,6 +155,108 @@ def test_a_workbook_that_grows_when_it_is_unpacked_is_refused():
         read(bomb)
 
 
+MAIN = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+
+
+def filled(head: str, unit: str, tail: str, count: int) -> bytes:
+    """A part of many elements."""
+    return f"{head}{unit * count}{tail}".encode()
+
+
+def test_each_part_has_a_limit_of_its_own():
+    book = as_xlsx(HEADER, ROW)
+
+    def padded(name: str, part: str, size: int) -> bytes:
+        with zipfile.ZipFile(io.BytesIO(book)) as archive:
+            content = archive.read(name)
+        return repacked(book, **{part: content + b" " * (size - len(content))})
+
+    for name, part, most in (
+        ("xl/worksheets/sheet1.xml", "sheet1", 4_000_000),
+        ("xl/styles.xml", "styles", 200_000),
+        ("xl/workbook.xml", "workbook", 200_000),
+        ("[Content_Types].xml", "[Content_Types]", 200_000),
+        ("xl/_rels/workbook.xml.rels", "workbook.xml.rels", 200_000),
+    ):
+        assert read(padded(name, part, most)).rows == [(2, CELLS)]
+        with pytest.raises(SheetRefused) as refused:
+            read(padded(name, part, most + 1))
+        assert refused.value.message == (
+            f"A part of the workbook, {name}, is larger than {most} bytes: save the sheet as CSV "
+            "in UTF-8, and upload that."
+        )
+    texts = f"<sst {MAIN}>" + " " * 4_000_000
+    with pytest.raises(SheetRefused, match=r"xl/sharedStrings.xml, is larger than 4000000 bytes"):
+        read(with_part(book, "xl/sharedStrings.xml", texts.encode()))
+
+
+@pytest.mark.filterwarnings("ignore:Workbook contains no default style")
+@pytest.mark.parametrize(
+    ("part", "head", "unit", "tail", "most"),
+    [
+        ("styles", f"<styleSheet {MAIN}><cellXfs>", "<xf/>", "</cellXfs></styleSheet>", 9_500),
+        ("sheet1", f"<worksheet {MAIN}>", "<sheetViews/>", "</worksheet>", 9_500),
+        (
+            "sheet1",
+            f"<worksheet {MAIN}><sheetData><row><c t='inlineStr'><is>",
+            "<r/>",
+            "</is></c></row></sheetData></worksheet>",
+            9_500,
+        ),
+        (
+            "sheet1",
+            f"<worksheet {MAIN}><sheetData><row>",
+            "<c/>",
+            "</row></sheetData></worksheet>",
+            199_900,
+        ),
+        (
+            "sheet1",
+            f"<worksheet {MAIN}><sheetData><row>",
+            "<c r='A1' s='0' t='n' a='' b='' d='' e='' f='' g='' h=''/>",
+            "</row></sheetData></worksheet>",
+            21_900,
+        ),
+    ],
+)
+def test_what_costs_more_to_read_than_results_do_is_refused(part, head, unit, tail, most):
+    too_much = (
+        "The workbook has too much in it beside the results: save the sheet as CSV in UTF-8, and "
+        "upload that."
+    )
+    for count, refused in ((most, False), (most + 600, True)):
+        content = repacked(as_xlsx(HEADER, ROW), **{part: filled(head, unit, tail, count)})
+        assert len(content) < 20_000
+        said = ""
+        try:
+            read(content)
+        except SheetRefused as refusal:
+            said = refusal.message
+        assert (said == too_much) is refused
+
+
+def test_a_workbook_of_a_million_styles_is_refused():
+    styles = filled(f"<styleSheet {MAIN}><cellXfs>", "<xf/>", "</cellXfs></styleSheet>", 1_000_000)
+    with pytest.raises(SheetRefused, match=r"xl/styles.xml, is larger than 200000 bytes"):
+        read(repacked(as_xlsx(HEADER, ROW), styles=styles))
+
+
+def test_the_most_rows_with_a_cell_in_each_column_that_is_read_are_read():
+    more = tuple(f"column {number}" for number in range(58))
+    rows = read(as_xlsx((*HEADER, *more), *[(*ROW, *more)] * 1000)).rows
+    assert rows == [(number, CELLS) for number in range(2, 1002)]
+
+
+def test_no_sheet_but_the_first_is_looked_into():
+    book = Workbook()
+    for row in (HEADER, ROW):
+        book.active.append(row)
+    book.create_sheet("Broken")
+    out = io.BytesIO()
+    book.save(out)
+    assert read(repacked(out.getvalue(), sheet2=b"<worksheet>")).rows == [(2, CELLS)]
+
+
 def test_a_workbook_of_very_many_parts_is_refused():
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
