@@ -159,11 +159,16 @@ actions.register(
 
 def _to_look_at(file: ResultFile) -> list[str]:
     """What to think of before a file is applied."""
-    count = plan_of(file).remarked
-    if not count:
-        return []
-    where = "is on payouts of other customers too, outside this file"
-    return [f"The transaction of {_rows(count)} {where}. Make sure that it paid them all."]
+    found, plan = [], plan_of(file)
+    if count := plan.shared:
+        where = "is on payouts of other customers too, outside this file"
+        found.append(f"The transaction of {_rows(count)} {where}. Make sure that it paid them all.")
+    if count := plan.again:
+        found.append(
+            f"A payout that was sent again is paid by {_rows(count)}. Make sure that the report is "
+            "not of an earlier attempt: then two transactions pay it."
+        )
+    return found
 
 
 actions.register(

@@ -191,6 +191,12 @@ def _approval_warnings(payout: Payout) -> list[str]:
     return found
 
 
+def _payment_warnings(payout: Payout) -> list[str]:
+    if words := settlement.of_which_attempt(payout, "transaction"):
+        return [f"{words[0].upper()}{words[1:]}. Look up both on the network."]
+    return []
+
+
 def _given_back(payout: Payout, how: str) -> Done:
     """Where the money is that is not sent: of a terminated customer it is not in the wallet."""
     if payout.state == State.FORFEITED:
@@ -251,6 +257,7 @@ actions.register(
         run=lambda person, payout, typed: Done(
             f"{settlement.mark_paid(person, payout.pk, **_without_key(typed))} is paid."
         ),
+        warns=_payment_warnings,
     ),
     Action(
         name="failed",

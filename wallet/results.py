@@ -105,8 +105,23 @@ class Row:
     fee_currency: str = ""
     problem: str = ""
     line: ResultLine | None = None
-    # What to look at before it is applied, in words.
-    remark: str = ""
+    # References of other customers' payouts, outside the file, that its transaction is on.
+    others: tuple[str, ...] = ()
+
+    @property
+    def again(self) -> bool:
+        """Whether it pays a payout that was sent before: the report may be of that attempt."""
+        return self.verdict is Verdict.PAY and self.payout is not None and self.payout.attempt > 1
+
+    @property
+    def remark(self) -> str:
+        """What to look at before it is applied, in words."""
+        found = []
+        if self.payout is not None and self.again:
+            found.append(settlement.of_which_attempt(self.payout, "report"))
+        if self.others:
+            found.append(_shared(self.others))
+        return "; ".join(found)
 
     @property
     def amount(self) -> Decimal | None:
@@ -137,9 +152,14 @@ class Plan:
         ]
 
     @property
-    def remarked(self) -> int:
-        """How many rows there are to look at before the file is applied."""
-        return sum(bool(row.remark) for row in self.rows)
+    def shared(self) -> int:
+        """How many rows have a transaction that other customers' payouts have too."""
+        return sum(bool(row.others) for row in self.rows)
+
+    @property
+    def again(self) -> int:
+        """How many rows pay what was sent before."""
+        return sum(row.again for row in self.rows)
 
     @property
     def to_apply(self) -> list[Row]:
@@ -408,8 +428,8 @@ def _earlier(of: Collection[int]) -> Earlier:
 
 
 def _compared(rows: Sequence[Row], named: Collection[int]) -> list[Row]:
-    """Refuse rows whose transaction has paid another payout to the same address; remark on those
-    whose transaction is on payouts of other customers that the file does not name.
+    """Refuse rows whose transaction has paid another payout to the same address; note on those that
+    are paid which other customers' payouts, that the file does not name, have their transaction.
     """
     hashes = {row.transaction_hash for row in rows if row.transaction_hash}
     known = list(Payout.objects.filter(transaction_hash__in=hashes).order_by("pk"))
@@ -429,12 +449,12 @@ def _compared(rows: Sequence[Row], named: Collection[int]) -> list[Row]:
             why = f"{first} to the same address has this transaction"
             judged.append(replace(row, verdict=Verdict.REFUSED, why=why))
             continue
-        others = [
+        others = tuple(
             paid.reference
             for paid in outside[row.transaction_hash]
             if paid.customer_id != row.payout.customer_id
-        ]
-        judged.append(replace(row, remark=_shared(others)) if others else row)
+        )
+        judged.append(replace(row, others=others))
     return judged
 
 

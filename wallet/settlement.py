@@ -201,6 +201,18 @@ def check_fee(fee: Decimal | None, currency: str) -> tuple[Decimal | None, str]:
     return fee, currency
 
 
+def of_which_attempt(payout: Payout, what: str) -> str:
+    """What to think of before what was sent again is taken for paid by a ``what``, in words; "" of
+    a first attempt. No report says which attempt it is of.
+    """
+    if payout.attempt == 1:
+        return ""
+    earlier = "attempt 1" if payout.attempt == 2 else "an earlier one"
+    return (
+        f"this is attempt {payout.attempt}: if the {what} is of {earlier}, two transactions pay it"
+    )
+
+
 def why_undecidable(payout: Payout) -> str:
     """Why a failed payout is neither sent again nor given back yet; "" if nothing stands in the
     way: while its batch is only exported, its files may yet be sent.

@@ -286,6 +286,31 @@ def test_a_transaction_of_other_customers_is_remarked_on_before_the_file_is_appl
     assert f"Look closely: {look}" in form
 
 
+def test_a_payout_that_was_sent_again_is_remarked_on_before_a_file_pays_it(people):
+    [payout] = ready(people)
+    paying.submitted(payout)
+    settlement.mark_failed(people.finance, payout.pk, problem="They called")
+    settlement.send_again(people.finance, payout.pk, reason="Again")
+    payouts.approve(people.other, payout.pk)
+    paying.submitted(payout)
+    file = sent(people, said(payout))
+    client = client_of(people.finance)
+    look = (
+        "A payout that was sent again is paid by 1 row. Make sure that the report is not of an "
+        "earlier attempt: then two transactions pay it."
+    )
+
+    page = words(client.get(admin_url("wallet_resultfile_change", file.pk)))
+    form = words(client.get(admin_url("wallet_resultfile_do", file.pk, "apply")))
+
+    assert f"Look closely {look}" in page
+    assert (
+        f"{hash_of(payout)} Look closely this is attempt 2: if the report is of attempt 1, two "
+        "transactions pay it"
+    ) in page
+    assert f"Look closely: {look}" in form
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

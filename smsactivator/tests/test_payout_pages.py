@@ -580,6 +580,27 @@ def test_whoever_approves_a_second_attempt_is_told_what_failed_before(people: Pe
     )
 
 
+def test_whoever_marks_a_second_attempt_as_paid_is_told_that_the_first_may_have_arrived(
+    people: People,
+) -> None:
+    payout = sent(people.anna, people.sam)
+
+    def warned() -> list[str]:
+        form = client_of(people.fiona).get(admin_url("wallet_payout_do", payout.pk, "paid"))
+        return list(form.context["warnings"])
+
+    assert warned() == []
+    for attempt, earlier in ((2, "attempt 1"), (3, "an earlier one")):
+        settlement.mark_failed(people.fiona, payout.pk, problem="They called")
+        settlement.send_again(people.fiona, payout.pk, reason="Again")
+        payouts.approve(people.sam, payout.pk)
+        paying.submitted(payout)
+        assert warned() == [
+            f"This is attempt {attempt}: if the transaction is of {earlier}, two transactions pay "
+            "it. Look up both on the network."
+        ]
+
+
 def test_a_transaction_of_several_payouts_is_remarked_on(people: People) -> None:
     one, two, three, other = (sent(people.anna, people.fiona) for _ in range(4))
     settlement.mark_paid(people.fiona, one.pk, transaction_hash=HASH)

@@ -201,10 +201,10 @@ def test_a_transaction_of_other_customers_outside_the_file_is_remarked_on_and_no
         ),
         *((number, Verdict.PAY, "") for number in (2, 3, 4)),
     ]
-    assert plan.remarked == 1
+    assert (plan.shared, plan.again) == (1, 0)
     results.apply(people.finance, file.pk)
     assert states(one, two, mine, own) == ["paid"] * 4
-    assert results.plan(file).remarked == 0
+    assert results.plan(file).shared == 0
 
 
 def test_a_remark_names_five_payouts_and_counts_the_others(people):
@@ -216,6 +216,50 @@ def test_a_remark_names_five_payouts_and_counts_the_others(people):
     [row] = results.plan(file).rows
 
     assert row.remark.endswith(f": {', '.join(payout.reference for payout in paid[:5])} and 2 more")
+
+
+def test_what_was_sent_again_is_remarked_on_before_a_file_pays_it(people):
+    once, twice, thrice = (on_its_way(people, number) for number in (1, 2, 3))
+    elsewhere = on_its_way(people, 4)
+    for payout in (twice, thrice, thrice):
+        settlement.mark_failed(people.finance, payout.pk, problem="They called")
+        sent_again(people, payout)
+    settlement.mark_paid(people.finance, elsewhere.pk, transaction_hash="a" * 64)
+    settlement.mark_failed(people.finance, thrice.pk, problem="They called")
+    file = sent(people, said(once), said(twice), said(thrice, transaction_hash="a" * 64))
+
+    plan = results.plan(file)
+
+    assert [(row.number, row.verdict, row.remark) for row in plan.rows] == [
+        (
+            3,
+            Verdict.PAY,
+            "this is attempt 2: if the report is of attempt 1, two transactions pay it",
+        ),
+        (
+            4,
+            Verdict.PAY,
+            "this is attempt 3: if the report is of an earlier one, two transactions pay it; the "
+            "same transaction hash is on payouts of other customers, outside this file: "
+            f"{elsewhere.reference}",
+        ),
+        (2, Verdict.PAY, ""),
+    ]
+    assert (plan.shared, plan.again) == (1, 2)
+    results.apply(people.finance, file.pk)
+    assert states(once, twice, thrice) == ["paid"] * 3
+    assert results.plan(file).again == 0
+
+
+def test_only_what_pays_is_remarked_on_as_sent_again(people):
+    paid, waits, refused = (on_its_way(people, number) for number in (1, 2, 3))
+    for payout in (paid, waits, refused):
+        settlement.mark_failed(people.finance, payout.pk, problem="They called")
+        sent_again(people, payout)
+    settlement.mark_paid(people.finance, paid.pk, transaction_hash=hash_of(paid))
+    file = sent(people, said(paid), said(waits, "pending"), said(refused, "failed"))
+
+    assert [row.remark for row in results.plan(file).rows] == [""] * 3
 
 
 def test_applied_again_it_changes_nothing(people):
