@@ -22,6 +22,16 @@ MemoRule = PayoutMethod.MemoRule
 MEMO = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 TRON_MAINNET = b"\x41"
 STELLAR_ACCOUNT = 6 << 3
+# What providers call a network: its name, its coin, and its standard of tokens.
+NETWORK_NAMES: tuple[set[str], ...] = (
+    {"TRON", "TRX", "TRC20"},
+    {"ETHEREUM", "ETH", "ERC20"},
+    {"SOLANA", "SOL", "SPL"},
+    {"STELLAR", "XLM"},
+    {"TON", "TONCOIN"},
+    {"BSC", "BNB", "BEP20"},
+    {"POLYGON", "MATIC", "POL"},
+)
 # Bounceable and not; a test network's has 0x80 set beside.
 TON_TAGS = {0x11, 0x51}
 
@@ -71,6 +81,12 @@ def check_hash(method: PayoutMethod, transaction_hash: str) -> str:
     if not re.fullmatch(r"[0-9a-f]{64}", digits):
         raise HashRefused(f"A transaction on {method.network} is named by 64 hexadecimal digits.")
     return f"0x{digits}" if method.address_format == Format.EVM else digits
+
+
+def is_network(method: PayoutMethod, name: str) -> bool:
+    """Whether a provider means the method's network by this name, in capitals or not."""
+    ours, theirs = (re.sub(r"[-_ ]", "", one).upper() for one in (method.network, name))
+    return ours == theirs or any({ours, theirs} <= names for names in NETWORK_NAMES)
 
 
 def _tron(address: str) -> str:

@@ -390,7 +390,7 @@ def _differs(cells: Cells, payout: Payout) -> str:
     names = {method.currency, method.code, method.coinspaid_code, method.inqud_code} - {""}
     if cells["currency"].upper() not in names:
         return f"it is in {method}, and the file says “{cells['currency']}”"
-    if cells["network"] and cells["network"].upper() != method.network.upper():
+    if cells["network"] and not addresses.is_network(method, cells["network"]):
         return f"it is in {method}, and the file says the network “{cells['network']}”"
     theirs, ours = cells["address"], payout.address
     if method.address_format == PayoutMethod.AddressFormat.EVM:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import string
 
 import base58
@@ -298,3 +299,25 @@ def test_what_is_no_signature_is_refused_on_solana(text):
     with pytest.raises(addresses.HashRefused) as refused:
         addresses.check_hash(method(Format.SOLANA), text)
     assert refused.value.message == "A Solana signature is the Base58 of 64 bytes."
+
+
+@pytest.mark.parametrize(
+    ("network", "names"),
+    [
+        ("TRON", ["TRON", "tron", "TRX", "TRC20", "TRC-20", "trc_20"]),
+        ("ETHEREUM", ["Ethereum", "ETH", "ERC20", "ERC-20"]),
+        ("SOLANA", ["SOL", "SPL"]),
+        ("STELLAR", ["XLM"]),
+        ("TON", ["Toncoin"]),
+        ("BNB", ["BEP20", "BSC"]),
+        ("POLYGON", ["MATIC", "POL"]),
+        ("NEW-NET", ["new-net", "New Net"]),
+    ],
+)
+def test_a_network_has_the_names_that_providers_give_it_and_no_others(network, names):
+    method = PayoutMethod(network=network)
+    every = {"TRX", "ERC20", "SPL", "XLM", "TONCOIN", "BEP20", "MATIC", "NEWNET", "", "TRC2"}
+    others = every - {re.sub("[-_ ]", "", name).upper() for name in names}
+
+    assert [name for name in names if not addresses.is_network(method, name)] == []
+    assert [name for name in others if addresses.is_network(method, name)] == []

@@ -588,6 +588,14 @@ def test_a_failure_waits_until_the_batch_was_handed_over(people):
     [
         ("", ""),
         ("tron", ""),
+        ("TRX", ""),
+        ("TRC20", ""),
+        ("trc-20", ""),
+        ("TRC 20", ""),
+        ("ETH", "it is in USDT on TRON, and the file says the network “ETH”"),
+        ("ERC-20", "it is in USDT on TRON, and the file says the network “ERC-20”"),
+        ("TRC10", "it is in USDT on TRON, and the file says the network “TRC10”"),
+        ("-", "it is in USDT on TRON, and the file says the network “-”"),
         ("ETHEREUM", "it is in USDT on TRON, and the file says the network “ETHEREUM”"),
     ],
 )
