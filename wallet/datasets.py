@@ -113,9 +113,9 @@ PAYOUTS = Dataset(
     columns=(
         *("payout", "requested_at", "storefront", "customer", "wallet", "state", "attempt"),
         *("amount", "currency", "sent_in", "network", "address", "memo"),
-        *("policy_version", "minimum", "requested_by", "reason"),
-        *("approved_by", "approved_at", "second_by", "second_at"),
-        *("transaction_hash", "fee", "fee_currency", "settled_at", "problem"),
+        *("policy_version", "minimum", "requested_by", "reason", "sent_again_by"),
+        *("approved_by", "approved_at", "second_by", "second_at", "batch"),
+        *("transaction_hash", "fee", "fee_currency", "settled_at", "problem", "failed_by"),
         *("decided_by", "decided_at", "decision_reason"),
     ),
     sql="""
@@ -123,9 +123,11 @@ PAYOUTS = Dataset(
             payout.requested_at, storefront.name, customer.external_id, customer.id, payout.state,
             payout.attempt, payout.amount, wallet.currency, method.currency, method.network,
             payout.address, payout.memo, payout.policy_version, payout.minimum, asker.username,
-            payout.reason, approver.username, payout.approved_at, second.username,
-            payout.second_at, payout.transaction_hash, payout.fee, payout.fee_currency,
-            payout.settled_at, payout.problem, decider.username, payout.decided_at,
+            payout.reason, again.username, approver.username, payout.approved_at,
+            second.username, payout.second_at,
+            'PB-' || lpad(batch.id::text, greatest(6, length(batch.id::text)), '0'),
+            payout.transaction_hash, payout.fee, payout.fee_currency, payout.settled_at,
+            payout.problem, failer.username, decider.username, payout.decided_at,
             payout.decision_reason
         FROM wallet_payout AS payout
         JOIN wallet_payoutmethod AS method ON method.id = payout.method_id
@@ -133,9 +135,17 @@ PAYOUTS = Dataset(
         JOIN wallet_wallet AS wallet ON wallet.customer_id = customer.id
         JOIN wallet_storefront AS storefront ON storefront.id = customer.storefront_id
         JOIN auth_user AS asker ON asker.id = payout.requested_by_id
+        LEFT JOIN auth_user AS again ON again.id = payout.sent_again_by_id
         LEFT JOIN auth_user AS approver ON approver.id = payout.approved_by_id
         LEFT JOIN auth_user AS second ON second.id = payout.second_by_id
+        LEFT JOIN auth_user AS failer ON failer.id = payout.failed_by_id
         LEFT JOIN auth_user AS decider ON decider.id = payout.decided_by_id
+        -- Of an attempt at most one line is in a batch that was not given up.
+        LEFT JOIN (
+            wallet_batchline AS line
+            JOIN wallet_payoutbatch AS batch
+                ON batch.id = line.batch_id AND batch.state <> 'voided'
+        ) ON line.payout_id = payout.id AND line.attempt = payout.attempt
         WHERE payout.requested_at >= %(since)s AND payout.requested_at < %(until)s
         ORDER BY payout.requested_at, payout.id
     """,

@@ -22,7 +22,7 @@ from refunds.tests import world as refunds_world
 from smsactivator.common import exports as datasets
 from smsactivator.common.links import admin_url
 from smsactivator.tests import world
-from wallet import exports, payouts
+from wallet import exports, payouts, settlement
 from wallet.models import Export, ExportDownload
 from wallet.tests import paying
 from wallet.tests.exported import (
@@ -346,8 +346,10 @@ def test_payouts_are_written_with_what_became_of_them(fiona: User) -> None:
         "minimum": "20.0000",
         "requested_by": people.agent.username,
         "reason": "'=Leaves",
-        **dict.fromkeys(("approved_by", "approved_at", "second_by", "second_at"), ""),
+        "sent_again_by": "",
+        **dict.fromkeys(("approved_by", "approved_at", "second_by", "second_at", "batch"), ""),
         **dict.fromkeys(("transaction_hash", "fee", "fee_currency", "settled_at", "problem"), ""),
+        "failed_by": "",
         **dict.fromkeys(("decided_by", "decided_at", "decision_reason"), ""),
     }
     assert (second["payout"], second["state"], second["amount"]) == (
@@ -361,3 +363,50 @@ def test_payouts_are_written_with_what_became_of_them(fiona: User) -> None:
         "Not yours",
     )
     assert rows_of(fiona, "payouts", days(2)) == []
+
+
+def test_payouts_are_written_with_their_batch_and_who_said_that_they_failed_or_sent_them_again(
+    fiona: User,
+) -> None:
+    people = paying.crew()
+    with time_machine.travel(at(3, 12), tick=False):
+        voided, again, back = (
+            paying.asked(people.agent, world.customer(funds="100"), "20", address=paying.tron(n))
+            for n in (1, 2, 3)
+        )
+        for payout in (voided, again, back):
+            paying.approved(people, payout)
+        paying.voided(paying.exported(voided))
+        for payout in (again, back):
+            paying.submitted(payout)
+            settlement.mark_failed(people.finance, payout.pk, problem="Bounced")
+        settlement.send_again(people.finance, again.pk, reason="Again")
+        settlement.give_back(people.other, back.pk, reason="Never arrives")
+
+    def told() -> dict[str, tuple[str, str, str]]:
+        return {
+            row["payout"]: (row["batch"], row["failed_by"], row["sent_again_by"])
+            for row in rows_of(fiona, "payouts", days(3))
+        }
+
+    # The batch is of the attempt that counts, and was not given up.
+    failed_in = f"PB-{back.lines.get().batch_id:06d}"
+    expected = {
+        voided.reference: ("", "", ""),
+        again.reference: ("", "", people.finance.username),
+        back.reference: (failed_in, people.finance.username, ""),
+    }
+    assert told() == expected
+    with time_machine.travel(at(4), tick=False):
+        payouts.approve(people.other, again.pk)
+        paying.submitted(again)
+        paying.exported(voided)
+        settlement.mark_failed(people.other, again.pk, problem="Bounced again")
+    assert told() == expected | {
+        voided.reference: (f"PB-{voided.lines.get(live=True).batch_id:06d}", "", ""),
+        again.reference: (
+            f"PB-{again.lines.get(live=True).batch_id:06d}",
+            people.other.username,
+            people.finance.username,
+        ),
+    }
