@@ -433,7 +433,7 @@ def _compared(rows: Sequence[Row], named: Collection[int]) -> list[Row]:
     """
     hashes = {row.transaction_hash for row in rows if row.transaction_hash}
     known = list(Payout.objects.filter(transaction_hash__in=hashes).order_by("pk"))
-    used = {(paid.transaction_hash, paid.address, paid.memo): paid.reference for paid in known}
+    used = {_payment(paid.transaction_hash, paid): paid.reference for paid in known}
     outside: dict[str, list[Payout]] = defaultdict(list)
     for paid in known:
         if paid.pk not in named:
@@ -443,8 +443,8 @@ def _compared(rows: Sequence[Row], named: Collection[int]) -> list[Row]:
         if row.verdict is not Verdict.PAY or row.payout is None:
             judged.append(row)
             continue
-        facts = row.transaction_hash, row.payout.address, row.payout.memo
-        first = used.setdefault(facts, row.payout.reference)
+        payment = _payment(row.transaction_hash, row.payout)
+        first = used.setdefault(payment, row.payout.reference)
         if first != row.payout.reference:
             why = f"{first} to the same address has this transaction"
             judged.append(replace(row, verdict=Verdict.REFUSED, why=why))
@@ -456,6 +456,11 @@ def _compared(rows: Sequence[Row], named: Collection[int]) -> list[Row]:
         )
         judged.append(replace(row, others=others))
     return judged
+
+
+def _payment(hash_: str, payout: Payout) -> tuple[str, str, str, int]:
+    """What a transaction pays once: an address, in one coin."""
+    return hash_, payout.address, payout.memo, payout.method_id
 
 
 def _shared(others: Sequence[str]) -> str:

@@ -255,7 +255,12 @@ def _refuse_undecidable(payout: Payout) -> None:
 
 def _refuse_used(payout: Payout, hash_: str) -> None:
     other = (
-        Payout.objects.filter(transaction_hash=hash_, address=payout.address, memo=payout.memo)
+        Payout.objects.filter(
+            transaction_hash=hash_,
+            address=payout.address,
+            memo=payout.memo,
+            method=payout.method_id,
+        )
         .exclude(pk=payout.pk)
         .first()
     )

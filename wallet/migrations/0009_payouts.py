@@ -389,7 +389,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='payout',
-            constraint=models.UniqueConstraint(condition=models.Q(('transaction_hash', ''), _negated=True), fields=('transaction_hash', 'address', 'memo'), name='payout_transaction_pays_an_address_once'),
+            constraint=models.UniqueConstraint(condition=models.Q(('transaction_hash', ''), _negated=True), fields=('transaction_hash', 'address', 'memo', 'method'), name='payout_transaction_pays_an_address_once'),
         ),
         migrations.AddIndex(
             model_name='payoutoutcome',

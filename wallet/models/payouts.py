@@ -298,9 +298,9 @@ class Payout(FSMModelMixin, models.Model):
                 condition=Q(transaction_hash__regex=r"^[A-Za-z0-9]*$"),
                 name="payout_transaction_hash_plain",
             ),
-            # One transaction may pay several, but an address once.
+            # One transaction may pay several, but an address once in each coin.
             models.UniqueConstraint(
-                fields=["transaction_hash", "address", "memo"],
+                fields=["transaction_hash", "address", "memo", "method"],
                 condition=~Q(transaction_hash=""),
                 name="payout_transaction_pays_an_address_once",
             ),

@@ -580,8 +580,21 @@ def test_one_transaction_pays_an_address_once(people, buyer):
     first = taken_to(State.PAID, people, buyer)
     second = taken_to(State.SUBMITTED, people, buyer)
     hash_ = Payout.objects.get(pk=first.pk).transaction_hash
-    paid = f"state = 'paid', transaction_hash = '{hash_}', settled_at = now()"
-    assert_refused(UNIQUE, "payout_transaction_pays_an_address_once", update(second, paid))
+    again = f"state = 'paid', transaction_hash = '{hash_}', settled_at = now()"
+    assert_refused(UNIQUE, "payout_transaction_pays_an_address_once", update(second, again))
+    # On Ethereum one transaction may send several coins.
+    eth = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+    usdt, usdc = (
+        taken_to(
+            State.SUBMITTED, people, world.customer("50"), method=f"{coin}-ETHEREUM", address=eth
+        )
+        for coin in ("USDT", "USDC")
+    )
+    paid = [
+        settlement.mark_paid(people.finance, payout.pk, transaction_hash="0x" + "cd" * 32)
+        for payout in (usdt, usdc)
+    ]
+    assert [payout.transaction_hash for payout in paid] == ["0x" + "cd" * 32] * 2
 
 
 def test_a_payout_is_forfeited_only_of_a_terminated_customer(people, buyer):
