@@ -433,6 +433,27 @@ def test_the_page_that_takes_result_files_fits_a_narrow_window(people: Any) -> N
     assert desk.page.evaluate("document.documentElement.scrollWidth") == 420
 
 
+def test_a_file_is_chosen_without_an_error_where_results_are_uploaded_and_on_a_case(
+    people: Any, storefront: Storefront
+) -> None:
+    ticket = storefront.opens(delivered(storefront.customer, "2"), "The code is refused")
+    paying, answering = people(finance("fay")), people(agent("ann"))
+    paying.open(admin_url("wallet_resultfile_upload"))
+    answering.open(admin_url("support_ticket_change", ticket.pk))
+    files = [
+        {"name": f"{name}.csv", "mimeType": "text/csv", "buffer": b"reference"} for name in "ab"
+    ]
+
+    for desk, field, chosen in (
+        (paying, "[name=file]", files[:1]),
+        (answering, "#reply [name=evidence]", files),
+    ):
+        desk.page.locator(field).set_input_files(chosen)
+        names = "input => [...input.files].map((file) => file.name)"
+        assert desk.page.locator(field).evaluate(names) == [one["name"] for one in chosen]
+        assert desk.errors == []
+
+
 WIDTHS = """() => {
     const page = document.documentElement, table = document.querySelector("#refunds .scroll");
     return [page.scrollWidth - page.clientWidth, table.scrollWidth - table.clientWidth];
