@@ -273,11 +273,13 @@ class CloseAdmin(ReadOnlyAdmin):
             .order_by("-last")
             .prefetch_related("figures")[: CHARTED[kind]]
         )
+        to_close = list(_to_close())
         return super().changelist_view(
             request,
             {
                 "charts": charts_of(newest[::-1]) if len(newest) > 1 else [],
-                "to_close": [link for link in _to_close() if link.allowed(request.user)],
+                "to_close": [link for link in to_close if link.allowed(request.user)],
+                "nothing_to_close": not to_close,
                 **(extra_context or {}),
             },
         )

@@ -131,6 +131,7 @@ class EnteredAdmin(ReadOnlyAdmin):
 class HoldingAdmin(EnteredAdmin):
     """What finance says it holds."""
 
+    empty_list = "Finance enters each place where money is held, with the + at the top."
     related = ("entered_by",)
     list_display = ("name", "amount_usd", "moment_held", "who", "entered_at_shown")
     entered_by_form = HoldingForm

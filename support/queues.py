@@ -64,6 +64,7 @@ QUEUES: tuple[Queue, ...] = (
         "Mine",
         lambda tickets, person: tickets.filter(assignee=person, state__in=LIVE),
         BY_DUE,
+        "No ticket is assigned to you.",
     ),
     Queue(
         "unassigned",

@@ -554,6 +554,7 @@ def _uploaded_before(file: ResultFile, url: str) -> SafeString:
 class ResultFileAdmin(ReadOnlyAdmin):
     """What providers say became of payouts."""
 
+    empty_list = "Finance uploads here what a provider reports of a batch that was submitted."
     related = ("uploaded_by",)
     list_display = ("id", "uploaded", "name", "uploaded_by", "bytes", "applied")
     list_before_template = "wallet/result_buttons.html"

@@ -86,6 +86,7 @@ class AskForm(ActionForm):
 class ExportAdmin(ReadOnlyAdmin):
     """What was exported, by whom, and who took it."""
 
+    empty_list = "Finance asks for the rows of some days, with the + at the top."
     related = ("requested_by",)
     list_display = ("numbered", "what", "days", "state_shown", "rows", "asked_by", "asked")
     list_filter = (("state", ChoicesDropdownFilter), ("requested_at", TimeRangeFilter))

@@ -328,5 +328,12 @@ def test_with_nothing_there_the_pages_say_so() -> None:
     assert (
         "A day is sealed soon after midnight (UTC), and closed some minutes after that." in closes
     )
+    assert "Nothing is to be closed now." in closes
+    for page, said in (
+        ("wallet_holding_changelist", "Finance enters each place where money is held"),
+        ("wallet_export_changelist", "Finance asks for the rows of some days"),
+        ("wallet_resultfile_changelist", "Finance uploads here what a provider reports"),
+    ):
+        assert said in text(client.get(admin_url(page)))
     assert "no holdings yet" in text(client.get(admin_url("wallet_holding_changelist")))
     assert "0.0000" in text(client.get(admin_url("wallet_liabilitycheck_changelist")))

@@ -435,7 +435,7 @@ def test_words_are_found_by_an_index(crowd, ann):
 
 EMPTY = {
     "todo": "Nothing here: no ticket waits.",
-    "mine": "Nothing here: no ticket waits.",
+    "mine": "No ticket is assigned to you.",
     "decided": "Nothing here: no refund was decided today.",
 }
 
