@@ -387,6 +387,11 @@ def test_a_customer_who_leaves_is_paid_out_and_reads_the_hash_on_the_thread(
     paying.told(payout.reference)
     paying.act("Export")
     paying.told("is exported: take its files below.")
+    paying.page.set_viewport_size({"width": 420, "height": 900})
+    for button in paying.page.get_by_role("button", name="Download").all():
+        place = button.bounding_box()
+        assert place is not None
+        assert place["x"] + place["width"] < 420
     with paying.page.expect_download() as taken:
         paying.page.get_by_role("button", name="Download").first.click()
     assert payout.reference in taken.value.path().read_text()
