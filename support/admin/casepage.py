@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -463,6 +464,7 @@ def _waiting_payouts(file: CaseFile, person: Any, *, live: bool) -> Iterator[dic
                 payout.reason,
             ),
             "warning": " ".join(warnings),
+            "page": replace(payout_link(payout), text="its own page").html(person),
             "form": build_form("withdraw_payout", file, payout=payout) if own else None,
         }
 

@@ -148,7 +148,10 @@ def test_what_waits_is_shown_in_full_and_only_who_asked_has_its_button(ann, bob,
     assert buttons(mine) == ["withdraw_payout"]
     theirs = panel(page(bob, ticket), f"payout-{asked.pk}")
     assert buttons(theirs) == []
-    assert "It is approved or rejected on its own page." in text(theirs)
+    assert "It is approved or rejected on its own page" in text(theirs)
+    for shown in (mine, theirs):
+        own = f'href="{admin_url("wallet_payout_change", asked.pk)}">its own page</a>'
+        assert own in shown
     wallet_payouts.approve(person("Finance"), asked.pk)
     assert f'id="payout-{asked.pk}"' not in page(ann, ticket)
 
