@@ -52,10 +52,10 @@ def moment(value: datetime | None, *, after: datetime | None = None) -> SafeStri
 def duration(span: timedelta) -> str:
     """A length of time in its largest unit or two: ``45 s``, ``3 min``, ``2 h 5 min``, ``4 d``."""
     seconds = int(abs(span.total_seconds()))
-    if seconds < 100:
+    if seconds < 60:
         return f"{seconds} s"
     minutes = seconds // 60
-    if minutes < 100:
+    if minutes < 60:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     if hours < 48:

@@ -24,6 +24,7 @@ from refunds.models import Refund
 from refunds.policy import Clause
 from smsactivator.auditing import audit_ledger
 from smsactivator.common import admin as common_admin
+from smsactivator.common.display import duration
 from smsactivator.tests import payouts, world
 from wallet import keys, ledger
 from wallet.models import Account, ApiKey, AuditRun, Transfer
@@ -840,6 +841,22 @@ def test_an_address_that_leads_nowhere_says_so_and_leads_back(
     assert answer.status_code == status
     assert said in answer.content.decode()
     assert "Back to the front page" in answer.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (3599, "59 min"),
+        (3600, "1 h 0 min"),
+        (172_799, "47 h 59 min"),
+        (172_800, "2 d"),
+    ],
+)
+def test_a_length_of_time_goes_on_in_the_next_unit(seconds: int, said: str) -> None:
+    assert duration(timedelta(seconds=seconds)) == said
 
 
 def test_an_empty_list_says_whether_filters_emptied_it() -> None:
