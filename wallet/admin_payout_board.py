@@ -122,7 +122,7 @@ def download(request: HttpRequest) -> HttpResponseBase:
     answer = StreamingHttpResponse(
         csvs.rows(_board_cells(since, until, today)), content_type="text/csv; charset=utf-8"
     )
-    answer["Content-Disposition"] = f'attachment; filename="payouts_{today}_{since}_{until}.csv"'
+    answer["Content-Disposition"] = f'attachment; filename="payouts_board_{since}_{until}.csv"'
     return answer
 
 

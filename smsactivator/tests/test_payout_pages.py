@@ -939,7 +939,7 @@ def test_the_board_s_csv_has_its_figures_in_their_finest_groups(people: People) 
         rows = list(csv.reader(io.StringIO(b"".join(answer).decode())))
 
     assert answer["Content-Disposition"] == (
-        'attachment; filename="payouts_2026-06-15_2026-06-01_2026-06-30.csv"'
+        'attachment; filename="payouts_board_2026-06-01_2026-06-30.csv"'
     )
     period = ["2026-06-01", "2026-06-30"]
     ended = "asked for in the period"
