@@ -50,7 +50,6 @@ class HoldingForm(ActionForm):
     )
     amount = forms.DecimalField(
         label="Amount, USD",
-        min_value=0,
         max_digits=MAX_DIGITS,
         decimal_places=DECIMAL_PLACES,
         widget=UnfoldAdminDecimalFieldWidget,

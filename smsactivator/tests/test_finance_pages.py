@@ -294,6 +294,10 @@ def test_what_is_held_is_entered_checked_and_said_in_words(made: list[Close]) ->
     refused = client.post(admin_url("wallet_liabilitycheck_add"), late)
     assert refused.status_code == 422
     assert "not known yet" in refused.content.decode()
+    less = {**typed, "as_of": when, "amount": "-1", "key": str(uuid4())}
+    refused = client.post(admin_url("wallet_holding_add"), less)
+    assert refused.status_code == 422
+    assert "What is held is 0 USD or more." in refused.content.decode()
 
 
 def test_an_old_entry_is_not_said_to_cover_anything(made: list[Close]) -> None:
