@@ -20,7 +20,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownF
 
 from refunds.models import RefundRequest
 from smsactivator.common.actions import warns_of
-from smsactivator.common.admin import Facts, ReadOnlyAdmin, TimeRangeFilter
+from smsactivator.common.admin import BoundedChangeList, Facts, ReadOnlyAdmin, TimeRangeFilter
 from smsactivator.common.display import BAD, NOTHING, QUIET, badge, moment
 from smsactivator.common.errors import Refused
 from smsactivator.common.links import Link, admin_url, source_for
@@ -130,6 +130,15 @@ class QueueFilter(SimpleListFilter):
         return queue.tickets(queryset, request.user) if queue else queryset
 
 
+class QueuesChangeList(BoundedChangeList):
+    """A queue is chosen by its tab: it is none of the filters that are set."""
+
+    def get_filters(self, request: HttpRequest) -> tuple[Any, ...]:
+        *found, active = super().get_filters(request)
+        asked = self.get_filters_params().items()
+        return *found, active and any(any(values) for name, values in asked if name != "queue")
+
+
 @admin.register(Ticket)
 class TicketAdmin(ReadOnlyAdmin):
     """Tickets in their queues, and each as one page with all that its decision needs."""
@@ -159,6 +168,10 @@ class TicketAdmin(ReadOnlyAdmin):
     search_fields = ("pk", "subject")
     search_help_text = "Words of the thread, ticket or order, phone number, customer's id or email"
     history_permission = "support.view_historicalticket"
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[QueuesChangeList]:
+        """The list that knows its queues."""
+        return QueuesChangeList
 
     def get_ordering(self, request: HttpRequest) -> Sequence[Any]:
         queue = queues.BY_NAME.get(request.GET.get("queue", ""))

@@ -433,6 +433,22 @@ def test_words_are_found_by_an_index(crowd, ann):
     assert len(listed(ann, q="order 777")) == 1
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("asked", "active"),
+    [
+        ({"queue": "todo"}, False),
+        ({"queue": "todo", "channel__exact": "email"}, True),
+        ({"channel__exact": "email"}, True),
+        ({}, False),
+    ],
+)
+def test_a_queue_is_no_filter_that_somebody_set(client, asked, active):
+    client.force_login(agent())
+    listed = client.get(admin_url("support_ticket_changelist", **asked))
+    assert listed.context["cl"].has_active_filters is active
+
+
 EMPTY = {
     "todo": "Nothing here: no ticket waits.",
     "mine": "No ticket is assigned to you.",
