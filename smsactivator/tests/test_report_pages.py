@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -200,6 +201,21 @@ def test_the_list_of_waits_stands_as_the_report_counts(
 
     assert listed.context["cl"].result_count == number
     assert number == (getattr(clock, standing) if standing else clock.count)
+
+
+def test_the_agents_offered_are_those_who_answer_customers_and_whom_the_address_asks_for(
+    month: Month,
+) -> None:
+    client = signed_in(name="fay")
+    fay = get_user_model().objects.get(username="fay")
+
+    def offered(name: str, **query: Any) -> list[str]:
+        field = page(client, name, **NOVEMBER, **query).context["form"].fields["agent"]
+        return [label for _, label in field.choices][1:]
+
+    for name in NAMES:
+        assert offered(name) == ["abe", "ann", "sam", "sonia"]
+        assert offered(name, agent=fay.pk) == ["abe", "ann", "fay", "sam", "sonia"]
 
 
 def test_a_decision_against_the_verdict_is_listed_with_why(month: Month) -> None:

@@ -14,6 +14,7 @@ from django import forms
 from django.contrib import admin
 from django.contrib.auth import get_user_model
 from django.core.exceptions import BadRequest, PermissionDenied
+from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.template.response import TemplateResponse
@@ -45,6 +46,7 @@ from support.admin.tables import (
 from support.admin.waits import page_of
 from support.models import Wait
 from support.reports import IN_TIME, By, Only, Way
+from wallet.pages import whole_number
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +98,8 @@ class ReportForm(forms.Form):
         super().__init__(*args, **kwargs)
         by: Any = self.fields["by"]
         by.choices = [(group.value, group.label) for group in self.groups]
+        if "agent" in self.fields:
+            _offer_agents(self)
 
     def clean(self) -> dict[str, Any]:
         """With ``period`` and ``by`` in it."""
@@ -198,6 +202,15 @@ class WaitsForm(ReportForm):
     agent = forms.ModelChoiceField(
         get_user_model().objects.order_by("username"), required=False, empty_label="All"
     )
+
+
+def _offer_agents(form: forms.Form) -> None:
+    """Who answers customers, and whom the address asks for."""
+    people = get_user_model().objects
+    agents = people.filter(groups__permissions__codename="answer_ticket").values("pk")
+    asked = whole_number(form.data.get("agent", ""))
+    field: Any = form.fields["agent"]
+    field.queryset = people.filter(Q(pk__in=agents) | Q(pk=asked)).order_by("username")
 
 
 def _offer_clauses(form: forms.Form, *, automatic: bool = True) -> None:
