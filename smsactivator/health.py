@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 from django.http import HttpRequest, JsonResponse
 from django.utils import timezone
+from django.utils.log import log_response
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
@@ -23,7 +24,13 @@ from support.outbox import oldest_due as oldest_delivery
 def healthz(request: HttpRequest) -> JsonResponse:
     """200 when all is well, else 503; ``problems`` says why. Ages are in seconds."""
     report = check()
-    return JsonResponse(report, status=503 if report["problems"] else 200)
+    if not report["problems"]:
+        return JsonResponse(report)
+    response = JsonResponse(report, status=503)
+    # Instead of Django's own line at error, which names no problem.
+    words = " ".join(report["problems"])
+    log_response("/healthz: %s", words, response=response, request=request, level="warning")
+    return response
 
 
 def check() -> dict[str, Any]:

@@ -276,6 +276,15 @@ def test_a_wrong_method_is_refused_and_head_is_not(clock):
     assert Client().head("/healthz").status_code == 200
 
 
+def test_what_is_bad_is_one_warning_in_the_log_that_says_it(clock, caplog):
+    health()
+    [line] = [one for one in caplog.records if one.name == "django.request"]
+    assert (line.levelname, line.exc_info) == ("WARNING", None)
+    assert line.getMessage() == (
+        "/healthz: No sweep has ever run: are the Celery worker and beat running?"
+    )
+
+
 def test_it_is_open_to_a_monitor_without_a_session(clock):
     automatic.sweep()
     assert not Client().get("/healthz").cookies
