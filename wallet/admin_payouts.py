@@ -13,7 +13,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.urls import URLPattern, path
 from django.utils import timezone
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django_fsm import can_proceed
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
@@ -34,7 +34,6 @@ from smsactivator.common.admin import (
 from smsactivator.common.display import (
     BAD,
     NOTHING,
-    QUIET,
     WAITING,
     amount,
     badge,
@@ -67,6 +66,7 @@ from wallet.pages import (
     whole_number,
 )
 from wallet.payout_board import ENDED, ON_THEIR_WAY, TO_APPROVE
+from wallet.payout_flags import flags_of
 
 log = logging.getLogger(__name__)
 
@@ -389,12 +389,12 @@ class PayoutAdmin(ReadOnlyAdmin):
     )
     history_permission = "wallet.view_historicalpayout"
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        """Each with whether its address is another customer's too."""
-        rows: QuerySet[Any] = (
-            super().get_queryset(request).annotate(shared=payout_board.address_shared())
-        )
-        return rows
+    def read_beside(self, rows: Iterable[Any]) -> None:
+        """What to look at closely, for the whole page at once."""
+        shown = list(rows)
+        found = flags_of(shown)
+        for payout in shown:
+            payout.looked_at = found[payout.pk]
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
@@ -445,17 +445,9 @@ class PayoutAdmin(ReadOnlyAdmin):
 
     @display(description="Look closely")
     def flags(self, payout: Any) -> SafeString:
-        """What its approval should look at. Of what has ended, the shared address alone."""
-        found = []
-        if payout.shared:
-            found.append(badge("Another customer's address", BAD))
-        if payout_board.waits_for_its_address(payout):
-            found.append(
-                badge(f"Changed address: waits until {payout.not_before:%Y-%m-%d %H:%M}", WAITING)
-            )
-        if payout_board.needs_two(payout):
-            found.append(badge("Two approvals", QUIET))
-        return format_html_join(" ", "{}", ((flag,) for flag in found)) if found else NOTHING
+        """What its approval should look at."""
+        looked_at: SafeString = payout.looked_at
+        return looked_at
 
     def title_of(self, obj: Payout) -> str:
         return str(obj)

@@ -22,6 +22,7 @@ from django.db.models import (
     Min,
     OuterRef,
     Q,
+    Subquery,
     Sum,
     Value,
     When,
@@ -211,19 +212,37 @@ def sharers(payout: Payout) -> Sequence[Customer]:
     return [found[pk] for pk in sorted(found)]
 
 
-def other_address_before(payout: Payout) -> Payout | None:
-    """The customer's last payout before this one, if it named another address.
+def shared_among(several: Collection[Payout]) -> set[int]:
+    """Which of these payouts name an address that another customer gave too: one query."""
+    named = Payout.objects.filter(pk__in=[payout.pk for payout in several])
+    return set(named.filter(address_shared()).values_list("pk", flat=True))
 
-    What was withdrawn or rejected comes last: asked for in between, it would hide the change.
+
+def other_addresses_before(several: Collection[Payout]) -> dict[int, Payout]:
+    """By these payouts' ids, the customer's last payout before, if it named another address.
+
+    What was withdrawn or rejected comes last: asked for in between, it would hide the change. Two
+    queries.
     """
     before = (
-        Payout.objects.filter(customer=payout.customer_id, pk__lt=payout.pk)
+        Payout.objects.filter(customer=OuterRef("customer"), pk__lt=OuterRef("pk"))
         .order_by(Case(When(state__in=payouts.NEVER_SENT, then=1), default=0), "-pk")
-        .first()
+        .values("pk")[:1]
     )
-    if before is None or (before.address, before.memo) == (payout.address, payout.memo):
-        return None
-    return before
+    named = Payout.objects.filter(pk__in=[payout.pk for payout in several])
+    last = dict(named.values_list("pk", Subquery(before)))
+    found = Payout.objects.in_bulk({pk for pk in last.values() if pk is not None})
+    changed = {}
+    for payout in several:
+        other = found.get(last.get(payout.pk))
+        if other and (other.address, other.memo) != (payout.address, payout.memo):
+            changed[payout.pk] = other
+    return changed
+
+
+def other_address_before(payout: Payout) -> Payout | None:
+    """The customer's last payout before this one, if it named another address."""
+    return other_addresses_before([payout]).get(payout.pk)
 
 
 def of_the_same_transaction(payout: Payout) -> int:

@@ -77,6 +77,7 @@ class BoundedChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
+        self.model_admin.read_beside(self.result_list)
         self.full_result_count = self.result_count
         # Instead of what the list would say when it is empty.
         self.nothing = self.model_admin.nothing_here(request)
@@ -239,6 +240,9 @@ class BoundedAdmin(NamedLookups, ModelAdmin):
         ):
             return (f"-{self.time_field}", "-id")
         return self.ordering
+
+    def read_beside(self, rows: Iterable[Any]) -> None:
+        """Put beside the rows of a page what columns show of them, read for all rows at once."""
 
     def nothing_here(self, request: HttpRequest) -> str:
         """What the list says when it is empty, or "" for the usual words."""

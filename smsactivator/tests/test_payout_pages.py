@@ -149,6 +149,33 @@ def test_the_list_tells_who_waits_for_what_and_what_to_look_at(people: People) -
     )
 
 
+def test_the_list_shows_every_flag_of_an_open_payout_also_of_one_that_was_sent_again(
+    people: People,
+) -> None:
+    buyer = world.customer("casey", funds="2000")
+    with time_machine.travel(NOON - timedelta(days=9), tick=False):
+        first = asked(people.anna, "20", buyer)
+    with time_machine.travel(NOON - timedelta(days=7), tick=False):
+        asked(people.anna, "20", first.customer)
+        other = asked(people.sonia, "30")
+        moved = asked(people.anna, "600", buyer, address=other.address)
+    with time_machine.travel(NOON - timedelta(days=1), tick=False):
+        payouts.approve(people.sam, other.pk)
+        settlement.mark_failed(people.frank, paying.submitted(other).pk, problem="Refused")
+        settlement.send_again(people.fiona, other.pk, reason="Again")
+    with time_machine.travel(NOON, tick=False):
+        client = client_of(people.fiona)
+        html = client.get(admin_url("wallet_payout_changelist")).content.decode()
+    rows = [plain(row) for row in re.findall(r"<tr.*?</tr>", html, re.DOTALL)[1:]]
+    flagged = {one.pk: row for row in rows for one in (first, moved, other) if one.reference in row}
+
+    assert flagged[first.pk].endswith("open for 9 d anna —")
+    assert flagged[moved.pk].endswith(
+        "anna Another customer's address Changed address Two approvals"
+    )
+    assert flagged[other.pk].endswith("sonia Another customer's address Attempt 1 failed")
+
+
 def test_payouts_are_found_by_reference_customer_address_and_hash_and_never_by_a_part(
     people: People,
 ) -> None:

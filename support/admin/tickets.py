@@ -23,6 +23,7 @@ from smsactivator.common.actions import warns_of
 from smsactivator.common.admin import BoundedChangeList, Facts, ReadOnlyAdmin, TimeRangeFilter
 from smsactivator.common.display import BAD, NOTHING, QUIET, badge, moment
 from smsactivator.common.errors import Refused
+from smsactivator.common.flags import flags_for
 from smsactivator.common.links import Link, admin_url, source_for
 from smsactivator.common.panels import facts_for
 from smsactivator.common.timeline import timeline
@@ -106,6 +107,13 @@ def what_the_customer_wrote(payout: Payout, person: Any) -> Iterable[Facts]:
             ),
         ],
     )
+
+
+@flags_for("wallet.Payout")
+def addresses_not_written(payouts: Sequence[Payout]) -> Mapping[int, Iterable[SafeString]]:
+    """Which of these payouts name an address that the customer did not write on their ticket."""
+    unwritten = queries.unwritten([payout.pk for payout in payouts])
+    return {pk: [badge(NOT_WRITTEN, BAD)] for pk in unwritten}
 
 
 @warns_of("wallet.Payout", "approve")

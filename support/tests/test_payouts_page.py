@@ -260,6 +260,25 @@ def test_an_address_that_the_customer_did_not_write_on_the_ticket_is_flagged(ann
     )
 
 
+def test_the_list_of_payouts_flags_each_address_that_nobody_wrote_in_as_many_queries(ann, ticket):
+    client = client_of(person("Finance"))
+    url = admin_url("wallet_payout_changelist")
+
+    def flagged() -> tuple[list[int], int]:
+        client.get(url)
+        with CaptureQueriesContext(connection) as captured:
+            rows = client.get(url).context["cl"].result_list
+        found = [row.pk for row in rows if "is in no message of the ticket" in row.looked_at]
+        return sorted(found), len(captured)
+
+    first = payout(ann, ticket, "20")
+    found, few = flagged()
+    assert found == [first.pk]
+    others = [payout(ann, leaving("50"), "20") for _ in range(5)]
+    write(ticket, f"To {TRON}")
+    assert flagged() == ([one.pk for one in others], few)
+
+
 def test_an_address_on_ethereum_may_be_written_in_small_letters(ann, ticket):
     ethereum = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
     write(ticket, f"Pay to {ethereum.lower()} please")
