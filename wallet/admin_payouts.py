@@ -21,6 +21,7 @@ from unfold.widgets import (
     UnfoldAdminDecimalFieldWidget,
     UnfoldAdminTextareaWidget,
     UnfoldAdminTextInputWidget,
+    UnfoldBooleanSwitchWidget,
 )
 
 from smsactivator.common import actions
@@ -42,6 +43,7 @@ from smsactivator.common.display import (
     money,
     mono,
 )
+from smsactivator.common.errors import Refused
 from smsactivator.common.links import Link, admin_url, anchor, joined, source_for
 from smsactivator.common.panels import facts_for
 from wallet import admin_payout_board, payout_board, payouts, settlement
@@ -145,7 +147,25 @@ class PaidForm(NoteForm):
         widget=UnfoldAdminTextInputWidget,
         help_text="As TRX.",
     )
-    field_order = ("transaction_hash", "fee", "fee_currency", "reason")
+    # Asked for only when other payouts have the hash: it names the hash that they have, so that
+    # another one that is typed meanwhile is asked about again.
+    shared = forms.CharField(
+        label="It paid these too", max_length=128, required=False, widget=forms.HiddenInput
+    )
+    field_order = ("transaction_hash", "shared", "fee", "fee_currency", "reason")
+
+    def clean_shared(self) -> bool:
+        """Whether it was said of the hash that is typed."""
+        said: str = self.cleaned_data["shared"]
+        return bool(said) and said == self.cleaned_data.get("transaction_hash")
+
+    def refuse(self, refusal: Refused) -> None:
+        """Ask whether one transaction paid several, where the verb wants to know."""
+        super().refuse(refusal)
+        if isinstance(refusal, settlement.TransactionShared):
+            hash_ = self.cleaned_data["transaction_hash"]
+            self.data = {name: value for name, value in self.data.items() if name != "shared"}
+            self.fields["shared"].widget = UnfoldBooleanSwitchWidget(attrs={"value": hash_})
 
 
 class FailedForm(ActionForm):

@@ -264,6 +264,8 @@ def _apply(person: Any, file: ResultFile, row: Row) -> None:
                 fee=now.fee,
                 fee_currency=now.fee_currency,
                 reason=f"{file}, row {row.number}",
+                # Whoever applies the file was told of it by the plan's remark.
+                shared=True,
             )
         elif now.verdict is Verdict.FAIL:
             outcome, detail = Outcome.FAILED, now.problem

@@ -32,6 +32,7 @@ RESULT = (
 )
 LARGEST_FEE = Decimal(1_000_000)
 SMALLEST_FEE = Decimal(1).scaleb(-18)
+NAMED = 5  # payouts that a refusal names
 
 
 class FeeRefused(Invalid):
@@ -44,6 +45,13 @@ class TransactionUsed(Refused):
     """Another payout to the same address was paid by this transaction."""
 
     code = "transaction_used"
+
+
+class TransactionShared(Refused):
+    """The transaction is on other payouts too, and nobody said yet that it paid them all."""
+
+    code = "transaction_shared"
+    status = 422
 
 
 class BatchNotHandedOver(Refused):
@@ -66,16 +74,18 @@ def mark_paid(
     fee: Decimal | None = None,
     fee_currency: str = "",
     reason: str = "",
+    shared: bool = False,
 ) -> Payout:
     """The payout was sent by this transaction: its money is paid out, and the customer is told.
 
-    Said again with the same hash it changes nothing. Raises PermissionDenied, PayoutUnknown,
-    HashRefused, FeeRefused, TransactionUsed, ResultConflict, PayoutElsewhere.
+    ``shared`` says that one transaction paid this payout and those that have its hash already. Said
+    again with the same hash it changes nothing. Raises PermissionDenied, PayoutUnknown,
+    HashRefused, FeeRefused, TransactionUsed, TransactionShared, ResultConflict, PayoutElsewhere.
     """
     require(person, SETTLE)
     fee, fee_currency = check_fee(fee, fee_currency)
     try:
-        return _mark_paid(person, payout_id, transaction_hash, fee, fee_currency, reason)
+        return _mark_paid(person, payout_id, transaction_hash, fee, fee_currency, reason, shared)
     except IntegrityError:
         # Another one to this address was paid by it at the same moment; the database keeps one.
         payout = Payout.objects.select_related("method").get(pk=payout_id)
@@ -90,6 +100,7 @@ def _mark_paid(
     fee: Decimal | None,
     fee_currency: str,
     reason: str,
+    shared: bool,
 ) -> Payout:
     with transaction.atomic():
         lock(person)
@@ -103,6 +114,8 @@ def _mark_paid(
             return payout
         payouts.refuse_unless(payout, payout.pay)
         _refuse_used(payout, hash_)
+        if not shared:
+            _refuse_shared(payout, hash_)
         payout.pay()
         payout.transaction_hash, payout.problem, payout.failed_by = hash_, "", None
         payout.fee, payout.fee_currency = fee, fee_currency
@@ -266,6 +279,22 @@ def _refuse_used(payout: Payout, hash_: str) -> None:
     )
     if other is not None:
         raise TransactionUsed(f"{other} to the same address was paid by transaction {hash_}.")
+
+
+def _refuse_shared(payout: Payout, hash_: str) -> None:
+    """A hash that was copied from another payout would tell two customers of one payment."""
+    others = Payout.objects.filter(transaction_hash=hash_).exclude(pk=payout.pk)
+    named = list(others.select_related("customer").order_by("pk")[: NAMED + 1])
+    if not named:
+        return
+    listed = ", ".join(
+        f"{other.reference} of {other.customer.external_id}" for other in named[:NAMED]
+    )
+    more = " and more" if len(named) > NAMED else ""
+    raise TransactionShared(
+        f"Transaction {hash_} is on other payouts already: {listed}{more}. Look at it on the "
+        "network, and say so if it paid these too."
+    )
 
 
 def _save(payout: Payout, person: Any, reason: str, *fields: str) -> None:

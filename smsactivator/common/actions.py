@@ -15,11 +15,17 @@ from uuid import uuid4
 from django import forms
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from smsactivator.common.errors import Refused
+
 
 class ActionForm(forms.Form):
     """What an action asks for. ``key`` names this form, so that sent twice it acts once."""
 
     key = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
+
+    def refuse(self, refusal: Refused) -> None:
+        """Say above the form what the verb refused; what was typed is kept."""
+        self.add_error(None, refusal.message)
 
 
 class ReasonForm(ActionForm):

@@ -334,7 +334,7 @@ class ReadOnlyAdmin(BoundedAdmin):
                 try:
                     done = action.run(request.user, obj, form.cleaned_data)
                 except Refused as refusal:
-                    form.add_error(None, refusal.message)
+                    form.refuse(refusal)
                     status = refusal.status
                 else:
                     messages.success(request, done.message)

@@ -628,6 +628,39 @@ def test_whoever_marks_a_second_attempt_as_paid_is_told_that_the_first_may_have_
         ]
 
 
+def test_a_hash_of_another_payout_is_taken_only_when_it_is_said_that_it_paid_both(
+    people: People,
+) -> None:
+    casey, drew = (world.customer(name, funds="100") for name in ("casey", "drew"))
+    theirs, other = (sent(people.anna, people.fiona, buyer=casey) for _ in range(2))
+    payout = sent(people.anna, people.fiona, buyer=drew)
+    settlement.mark_paid(people.fiona, theirs.pk, transaction_hash=HASH)
+    settlement.mark_paid(people.fiona, other.pk, transaction_hash=OTHER_HASH)
+    before = everything()
+    box = f'type="checkbox" name="shared" value="{HASH}"'
+
+    first = do(people.fiona, payout, "paid", transaction_hash=HASH)
+    again = do(people.fiona, payout, "paid", transaction_hash=HASH, shared="")
+    # Said of one hash, it is not said of the next.
+    changed = do(people.fiona, payout, "paid", transaction_hash=HASH, shared=OTHER_HASH)
+
+    for refused in (first, again, changed):
+        html = refused.content.decode()
+        assert refused.status_code == 422
+        assert (
+            f"Transaction {HASH} is on other payouts already: {theirs.reference} of casey. Look at "
+            "it on the network, and say so if it paid these too."
+        ) in plain(html)
+        assert "It paid these too" in plain(html)
+        assert box in html
+        assert "checked" not in html.split(box)[1].split(">")[0]
+    assert everything() == before
+
+    told = do(people.fiona, payout, "paid", transaction_hash=HASH, shared=HASH)
+    assert told.status_code == 302
+    assert (fresh(payout).state, fresh(payout).transaction_hash) == (State.PAID, HASH)
+
+
 def test_a_transaction_of_several_payouts_is_remarked_on(people: People) -> None:
     one, two, three, other = (sent(people.anna, people.fiona) for _ in range(4))
     settlement.mark_paid(people.fiona, one.pk, transaction_hash=HASH)
@@ -637,10 +670,10 @@ def test_a_transaction_of_several_payouts_is_remarked_on(people: People) -> None
     def remark() -> str:
         return facts(page(people.fiona, one), "What came of it")["One transaction"]
 
-    settlement.mark_paid(people.fiona, two.pk, transaction_hash=HASH)
+    settlement.mark_paid(people.fiona, two.pk, transaction_hash=HASH, shared=True)
     assert remark() == "The same transaction hash is on 1 other payout List"
     few = counted(people.fiona, admin_url("wallet_payout_change", one.pk))
-    settlement.mark_paid(people.fiona, three.pk, transaction_hash=HASH)
+    settlement.mark_paid(people.fiona, three.pk, transaction_hash=HASH, shared=True)
     assert remark() == "The same transaction hash is on 2 other payouts List"
     assert counted(people.fiona, admin_url("wallet_payout_change", one.pk)) == few
     listing = admin_url("wallet_payout_changelist", q=HASH)

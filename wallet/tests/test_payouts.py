@@ -787,7 +787,15 @@ def test_one_transaction_pays_an_address_once_and_two_addresses_at_once(people, 
         f"{first} to the same address was paid by transaction {HASH}.",
         lambda: settlement.mark_paid(people.finance, second.pk, transaction_hash=HASH),
     )
-    settlement.mark_paid(people.finance, third.pk, transaction_hash=HASH)
+    assert_refused(
+        settlement.TransactionShared,
+        f"Transaction {HASH} is on other payouts already: {first.reference} of "
+        f"{first.customer.external_id}. Look at it on the network, and say so if it paid these "
+        "too.",
+        lambda: settlement.mark_paid(people.finance, third.pk, transaction_hash=HASH),
+    )
+    assert Payout.objects.get(pk=third.pk).state == State.SUBMITTED
+    settlement.mark_paid(people.finance, third.pk, transaction_hash=HASH, shared=True)
     assert paying.paid() == 100
 
 

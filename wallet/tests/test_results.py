@@ -210,7 +210,7 @@ def test_a_transaction_of_other_customers_outside_the_file_is_remarked_on_and_no
 def test_a_remark_names_five_payouts_and_counts_the_others(people):
     paid = [on_its_way(people, number) for number in range(1, 8)]
     for payout in paid:
-        settlement.mark_paid(people.finance, payout.pk, transaction_hash="a" * 64)
+        settlement.mark_paid(people.finance, payout.pk, transaction_hash="a" * 64, shared=True)
     file = sent(people, said(on_its_way(people, 8), transaction_hash="a" * 64))
 
     [row] = results.plan(file).rows
