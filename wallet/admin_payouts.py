@@ -179,15 +179,6 @@ class FailedForm(ActionForm):
     )
 
 
-def _can_approve(person: Any, payout: Payout) -> bool:
-    return (
-        can_proceed(payout.approve)
-        and person.pk
-        not in {payout.requested_by_id, payout.sent_again_by_id, payout.approved_by_id}
-        and not payout_board.waits_for_its_address(payout)
-    )
-
-
 def _approve(person: Any, payout: Payout, typed: dict[str, Any]) -> Done:
     approved = payouts.approve(person, payout.pk, reason=typed["reason"])
     if approved.state == State.FIRST_APPROVED:
@@ -233,7 +224,8 @@ actions.register(
         "its way cannot be called back.",
         form=NoteForm,
         permission=payouts.APPROVE,
-        offered=_can_approve,
+        offered=lambda _person, payout: can_proceed(payout.approve),
+        why_not=payouts.why_not_approve,
         run=_approve,
         warns=_approval_warnings,
     ),
@@ -516,7 +508,7 @@ class PayoutAdmin(ReadOnlyAdmin):
                 *self._looked_at(request, obj),
             ],
         )
-        yield self._approvals(obj)
+        yield self._approvals(request.user, obj)
         yield self._result(obj)
         held = payout_board.open_sum(obj.customer_id)
         yield Facts(
@@ -554,7 +546,7 @@ class PayoutAdmin(ReadOnlyAdmin):
         return rows
 
     @staticmethod
-    def _approvals(obj: Payout) -> Facts:
+    def _approvals(person: Any, obj: Payout) -> Facts:
         two = f"Yes: more than {_alone(obj)}"
         rows: list[tuple[str, SafeString | str]] = [
             ("By policy", f"{obj.policy_version}, at least {amount(obj.minimum)} USD"),
@@ -589,6 +581,12 @@ class PayoutAdmin(ReadOnlyAdmin):
                 ("Second approval by", str(obj.second_by) if obj.second_by else NOTHING),
                 ("Second approval (UTC)", moment(obj.second_at)),
             ]
+        if (
+            can_proceed(obj.approve)
+            and person.has_perm(payouts.APPROVE)
+            and (why := payouts.why_not_approve(person, obj))
+        ):
+            rows.append(("Not by you now", why))
         return Facts("Approval", rows)
 
     @staticmethod

@@ -42,6 +42,16 @@ def hold(
     is asked under the lock. Raises OverLimit.
     """
     lock(person)
+    refuse_over(person, decision, amount, used_since)
+
+
+def refuse_over(
+    person: Any,
+    decision: RoleLimit.Decision,
+    amount: Decimal,
+    used_since: Callable[[datetime], Decimal],
+) -> None:
+    """Raise OverLimit as ``hold`` does, and lock nothing: for whoever holds the lock, or looks."""
     limits = RoleLimit.objects.filter(role__user=person, decision=decision).aggregate(
         each=Max("each"), daily=Max("daily")
     )

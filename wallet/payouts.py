@@ -24,12 +24,12 @@ from django.utils import timezone
 from django_fsm import can_proceed
 
 from smsactivator.common import history
-from smsactivator.common.errors import Invalid, NotFound, Refused
+from smsactivator.common.errors import Invalid, NotFound, Refused, why_refused
 from smsactivator.common.history import Actor
 from smsactivator.common.money import usd
 from wallet import addresses, ledger, standing
 from wallet.deciding import OwnRequest, given, same_request
-from wallet.limits import hold, lock, require
+from wallet.limits import lock, refuse_over, require
 from wallet.models import (
     OPEN_PAYOUTS,
     Account,
@@ -207,18 +207,9 @@ def approve(person: Any, payout_id: int, *, reason: str = "") -> Payout:
         lock(person)
         payout = lock_payout(payout_id)
         refuse_unless(payout, payout.approve)
-        if person.pk in {payout.requested_by_id, payout.sent_again_by_id, payout.approved_by_id}:
-            raise OwnRequest(
-                "You requested, sent again or approved this yourself, so somebody else approves it."
-            )
-        now = timezone.now()
-        if payout.not_before is not None and now < payout.not_before:
-            raise TooEarly(
-                f"The customer's address has changed: {payout} can be approved from "
-                f"{payout.not_before:%Y-%m-%d %H:%M} UTC. Make sure that the customer asked for it."
-            )
-        hold(person, RoleLimit.Decision.PAYOUT, payout.amount, lambda since: _used(person, since))
+        _refuse_approver(person, payout)
         refuse_state(standing.lock_wallet(payout.customer_id))
+        now = timezone.now()
         if payout.state == State.FIRST_APPROVED:
             payout.second_by, payout.second_at = person, now
             done = "Approved by a second person"
@@ -234,6 +225,27 @@ def approve(person: Any, payout_id: int, *, reason: str = "") -> Payout:
         why = f"{done}: {reason.strip()}" if reason.strip() else done
         history.save([payout], APPROVAL, actor=Actor.person(person), reason=why)
         return payout
+
+
+def why_not_approve(person: Any, payout: Payout) -> str:
+    """Why this person does not approve a waiting payout now; "" if nothing keeps them."""
+    return why_refused(_refuse_approver, person, payout) or why_refused(
+        refuse_state, payout.customer.wallet
+    )
+
+
+def _refuse_approver(person: Any, payout: Payout) -> None:
+    if person.pk in {payout.requested_by_id, payout.sent_again_by_id, payout.approved_by_id}:
+        raise OwnRequest(
+            "You requested, sent again or approved this yourself, so somebody else approves it."
+        )
+    if payout.not_before is not None and timezone.now() < payout.not_before:
+        raise TooEarly(
+            f"The customer's address has changed: {payout} can be approved from "
+            f"{payout.not_before:%Y-%m-%d %H:%M} UTC. Make sure that the customer asked for it."
+        )
+    limit = RoleLimit.Decision.PAYOUT
+    refuse_over(person, limit, payout.amount, lambda since: _used(person, since))
 
 
 def reject(person: Any, payout_id: int, *, reason: str) -> Payout:

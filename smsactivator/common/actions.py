@@ -61,8 +61,10 @@ class Done:
 class Action:
     """A button on the page of a row.
 
-    ``offered`` tells whether the button stands there for this person and row, by what the page
-    shows. ``run`` calls the verb, which checks everything again, with what the form asked for.
+    ``offered`` tells whether there is such a button on this row's page at all, by what the page
+    shows, and ``why_not`` what keeps this person from it now, in the verb's words: then it is not
+    there, and whoever asks for its form is told. ``run`` calls the verb, which checks everything
+    again, with what the form asked for.
     """
 
     name: str
@@ -74,12 +76,17 @@ class Action:
     # The permission without which there is neither button nor form.
     permission: str = ""
     dangerous: bool = False
+    why_not: Callable[[Any, Any], str] = lambda _person, _row: ""
     # What to think of before this is done to this row, in sentences on the form.
     warns: Callable[[Any], Sequence[str]] = lambda _row: ()
 
     def allowed(self, person: Any) -> bool:
         """Whether the person may see the form at all."""
         return not self.permission or bool(person.has_perm(self.permission))
+
+    def is_open_to(self, person: Any, row: Any) -> bool:
+        """Whether the button stands there."""
+        return self.offered(person, row) and not self.why_not(person, row)
 
 
 # From a row to what to think of before something is done to it, in sentences.

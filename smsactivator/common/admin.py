@@ -310,7 +310,7 @@ class ReadOnlyAdmin(BoundedAdmin):
         return [
             (action, admin_url(name, obj.pk, action.name))
             for action in actions_on(self.opts.label)
-            if action.allowed(request.user) and action.offered(request.user, obj)
+            if action.allowed(request.user) and action.is_open_to(request.user, obj)
         ]
 
     def action_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
@@ -341,10 +341,10 @@ class ReadOnlyAdmin(BoundedAdmin):
                     return HttpResponseRedirect(done.url or back)
             else:
                 status = 422
-        elif not action.offered(request.user, obj):
-            messages.warning(
-                request, f"“{action.label}” is not open to you here: see below how things stand."
-            )
+        elif not action.is_open_to(request.user, obj):
+            why = action.why_not(request.user, obj) if action.offered(request.user, obj) else ""
+            why = why or "see below how things stand."
+            messages.warning(request, f"“{action.label}” is not open to you here: {why}")
             return HttpResponseRedirect(back)
         context = {
             **self.admin_site.each_context(request),

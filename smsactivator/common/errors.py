@@ -1,5 +1,10 @@
 """Operating errors: what somebody outside can bring about, and can do something about."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 
 class Refused(Exception):
     """The request was understood and refused; nothing was changed.
@@ -21,6 +26,15 @@ class NotFound(Refused):
 
     code = "not_found"
     status = 404
+
+
+def why_refused(check: Callable[..., object], *args: Any) -> str:
+    """What a check of a verb says when it refuses; "" when it lets pass."""
+    try:
+        check(*args)
+    except Refused as refusal:
+        return refusal.message
+    return ""
 
 
 class Invalid(Refused):

@@ -540,6 +540,30 @@ def test_a_changed_address_is_not_offered_for_approval_until_it_has_waited(peopl
     assert fresh(changed).state == State.APPROVED
 
 
+def test_an_approval_above_one_s_limit_is_not_offered_and_the_page_says_why(people: People) -> None:
+    payout, small = asked(people.anna, "200.01"), asked(people.anna, "20")
+    boss = world.person(name="boss")
+
+    def told(person: User, payout: Payout) -> tuple[list[str], str | None]:
+        approval = facts(page(person, payout), "Approval")
+        return offered(person, payout), approval.get("Not by you now")
+
+    assert told(people.sam, payout) == (
+        ["reject"],
+        "Your limit for one payout is 200.0000 USD, and this is 200.0100 USD: ask somebody with a "
+        "higher limit.",
+    )
+    assert told(boss, small) == (
+        ["reject"],
+        "Your limit for one payout is 0 USD, and this is 20.0000 USD: ask somebody with a higher "
+        "limit.",
+    )
+    for person, one in ((people.sam, small), (people.fiona, payout)):
+        assert told(person, one) == (["approve", "reject"], None)
+    # Who may approve none is told of no limit.
+    assert told(people.anna, payout) == (["withdraw"], None)
+
+
 def test_the_form_says_what_whoever_approves_should_look_at(people: People) -> None:
     buyer = world.customer("casey", funds="2000")
     first = asked(people.anna, "20", buyer)
