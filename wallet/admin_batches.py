@@ -118,9 +118,8 @@ actions.register(
         "does not mean paid.",
         form=ActionForm,
         permission=BATCH,
-        offered=lambda person, batch: (
-            batch.state == PayoutBatch.State.GATHERED and not batches.why_no_files(person, batch)
-        ),
+        offered=lambda _person, batch: batch.state == PayoutBatch.State.GATHERED,
+        why_not=batches.why_no_files,
         run=lambda person, batch, _typed: _batch_done(
             batches.export(person, batch.pk), "is exported: take its files below."
         ),
@@ -145,10 +144,10 @@ actions.register(
         "exported, the next files of its payouts are made and taken by somebody else than you.",
         form=ReasonForm,
         permission=BATCH,
-        offered=lambda person, batch: (
+        offered=lambda _person, batch: (
             batch.state in {PayoutBatch.State.GATHERED, PayoutBatch.State.EXPORTED}
-            and not batches.why_not_void(person, batch)
         ),
+        why_not=batches.why_not_void,
         run=lambda person, batch, typed: _batch_done(
             batches.void(person, batch.pk, reason=typed["reason"]), "is voided."
         ),
@@ -180,7 +179,10 @@ actions.register(
         "that are refused or pending change nothing. Applied again it changes nothing twice.",
         form=ActionForm,
         permission=SETTLE,
-        offered=lambda _person, file: bool(plan_of(file).to_apply),
+        offered=lambda _person, _file: True,
+        why_not=lambda _person, file: (
+            "" if plan_of(file).to_apply else "No row is left that it would change."
+        ),
         run=lambda person, file, _typed: Done(
             f"{results.apply(person, file.pk)} is applied: below is what became of each row."
         ),

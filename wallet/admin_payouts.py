@@ -236,11 +236,8 @@ actions.register(
         "reason that you write here.",
         form=ToldForm,
         permission=payouts.APPROVE,
-        offered=lambda person, payout: (
-            can_proceed(payout.reject)
-            and payout.sent_again_by_id != person.pk
-            and not payouts.gathered([payout])
-        ),
+        offered=lambda _person, payout: can_proceed(payout.reject),
+        why_not=payouts.why_not_reject,
         run=lambda person, payout, typed: _given_back(
             payouts.reject(person, payout.pk, reason=typed["reason"]), "rejected"
         ),
@@ -251,9 +248,8 @@ actions.register(
         explains="Take your request back before it is approved. Its money goes back to the wallet.",
         form=ActionForm,
         permission=payouts.REQUEST,
-        offered=lambda person, payout: (
-            payout.requested_by_id == person.pk and can_proceed(payout.withdraw)
-        ),
+        offered=lambda _person, payout: can_proceed(payout.withdraw),
+        why_not=payouts.why_not_withdraw,
         run=lambda person, payout, _typed: Done(
             f"{payouts.withdraw(person, payout.pk)} is withdrawn: its money is in the wallet again."
         ),
@@ -296,9 +292,8 @@ actions.register(
         "approved anew.",
         form=ReasonForm,
         permission=settlement.SETTLE,
-        offered=lambda _person, payout: (
-            can_proceed(payout.send_again) and not settlement.why_undecidable(payout)
-        ),
+        offered=lambda _person, payout: can_proceed(payout.send_again),
+        why_not=lambda _person, payout: settlement.why_undecidable(payout),
         run=lambda person, payout, typed: Done(
             f"{settlement.send_again(person, payout.pk, reason=typed['reason'])} waits for "
             "approval again."
@@ -315,11 +310,8 @@ actions.register(
         "If the customer was terminated meanwhile, the money is forfeited.",
         form=ToldForm,
         permission=settlement.SETTLE,
-        offered=lambda person, payout: (
-            can_proceed(payout.give_back)
-            and not settlement.why_not_give_back(person, payout)
-            and not settlement.why_undecidable(payout)
-        ),
+        offered=lambda _person, payout: can_proceed(payout.give_back),
+        why_not=settlement.why_not_give_back,
         run=lambda person, payout, typed: _given_back(
             settlement.give_back(person, payout.pk, reason=typed["reason"]), "returned"
         ),

@@ -183,13 +183,22 @@ def withdraw(person: Any, payout_id: int) -> Payout:
     require(person, REQUEST)
     with transaction.atomic():
         payout = lock_payout(payout_id)
-        if payout.requested_by_id != person.pk:
-            raise OwnRequest("Only the one who requested this can withdraw it. You can reject it.")
+        _refuse_withdrawer(person, payout)
         if payout.attempt > 1:
             raise PayoutElsewhere(f"{payout} was sent again, so it is approved or rejected.")
         refuse_unless(payout, payout.withdraw)
         end(payout, payout.withdraw, person, "", "Withdrawn")
         return payout
+
+
+def why_not_withdraw(person: Any, payout: Payout) -> str:
+    """Why this person does not withdraw a payout that could be; "" if nothing keeps them."""
+    return why_refused(_refuse_withdrawer, person, payout)
+
+
+def _refuse_withdrawer(person: Any, payout: Payout) -> None:
+    if payout.requested_by_id != person.pk:
+        raise OwnRequest("Only the one who requested this can withdraw it. You can reject it.")
 
 
 # --- approving ---
@@ -260,13 +269,22 @@ def reject(person: Any, payout_id: int, *, reason: str) -> Payout:
     with transaction.atomic():
         payout = lock_payout(payout_id)
         refuse_unless(payout, payout.reject)
-        _refuse_sent_again_by(payout, person)
-        if line := gathered([payout]).get(payout.pk):
-            raise PayoutElsewhere(
-                f"{payout} is gathered in {line.batch}: void that first, or let it be sent."
-            )
+        _refuse_rejecter(person, payout)
         end(payout, payout.reject, person, reason, "Rejected")
         return payout
+
+
+def why_not_reject(person: Any, payout: Payout) -> str:
+    """Why this person does not reject a payout that nobody has sent; "" if nothing keeps them."""
+    return why_refused(_refuse_rejecter, person, payout)
+
+
+def _refuse_rejecter(person: Any, payout: Payout) -> None:
+    _refuse_sent_again_by(payout, person)
+    if line := gathered([payout]).get(payout.pk):
+        raise PayoutElsewhere(
+            f"{payout} is gathered in {line.batch}: void that first, or let it be sent."
+        )
 
 
 def lock_rejectable(customer_id: int) -> list[Payout]:

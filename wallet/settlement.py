@@ -14,7 +14,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from smsactivator.common import history
-from smsactivator.common.errors import Invalid, Refused
+from smsactivator.common.errors import Invalid, Refused, why_refused
 from smsactivator.common.history import Actor
 from wallet import addresses, payouts, standing
 from wallet.deciding import OwnRequest, given
@@ -192,12 +192,35 @@ def give_back(person: Any, payout_id: int, *, reason: str) -> Payout:
         lock(person)
         payout = payouts.lock_payout(payout_id)
         payouts.refuse_unless(payout, payout.give_back)
-        if why := why_not_give_back(person, payout):
-            raise OwnRequest(why)
-        _refuse_undecidable(payout)
+        _refuse_giver(person, payout)
         payouts.let_go([payout])
         payouts.end(payout, payout.give_back, person, reason, "Returned to the wallet")
         return payout
+
+
+def why_not_give_back(person: Any, payout: Payout) -> str:
+    """Why this person does not give a failed payout's money back yet; "" if nothing keeps them."""
+    return why_refused(_refuse_giver, person, payout)
+
+
+def _refuse_giver(person: Any, payout: Payout) -> None:
+    """Who applies a result file trusts whoever uploaded it: both say that it failed."""
+    if payout.failed_by_id == person.pk:
+        raise OwnRequest(
+            "You said yourself that this failed, so somebody else gives its money back."
+        )
+    uploaded = ResultLine.objects.filter(
+        payout=payout,
+        attempt=payout.attempt,
+        outcome=ResultLine.Outcome.FAILED,
+        file__uploaded_by=person.pk,
+    )
+    if line := uploaded.first():
+        raise OwnRequest(
+            f"You uploaded result file {line.file_id}, by which this failed, so somebody else "
+            "gives its money back."
+        )
+    _refuse_undecidable(payout)
 
 
 def check_fee(fee: Decimal | None, currency: str) -> tuple[Decimal | None, str]:
@@ -237,27 +260,6 @@ def why_undecidable(payout: Payout) -> str:
         f"{line.batch} is exported, and its files may yet be sent: submit it if it was handed "
         f"over, or void it. Then decide about {payout}."
     )
-
-
-def why_not_give_back(person: Any, payout: Payout) -> str:
-    """Why this person does not give a failed payout's money back; "" if they may.
-
-    Who applies a result file trusts whoever uploaded it: both say that it failed.
-    """
-    if payout.failed_by_id == person.pk:
-        return "You said yourself that this failed, so somebody else gives its money back."
-    uploaded = ResultLine.objects.filter(
-        payout=payout,
-        attempt=payout.attempt,
-        outcome=ResultLine.Outcome.FAILED,
-        file__uploaded_by=person.pk,
-    )
-    if line := uploaded.first():
-        return (
-            f"You uploaded result file {line.file_id}, by which this failed, so somebody else "
-            "gives its money back."
-        )
-    return ""
 
 
 def _refuse_undecidable(payout: Payout) -> None:

@@ -171,6 +171,39 @@ def test_a_batch_goes_from_step_to_step_and_its_files_are_taken(people):
     assert act("void", client_of(people.other), reason="Late").status_code == 409
 
 
+def test_whoever_is_kept_from_a_step_of_a_batch_or_a_file_is_told_why(people):
+    [payout] = ready(people)
+    first = batches.export(people.finance, gathered(people).pk)
+    void = admin_url("wallet_payoutbatch_do", first.pk, "void")
+
+    def told(by: Any, url: str) -> str:
+        return words(client_of(by).get(url, follow=True))
+
+    assert (
+        "“Void” is not open to you here: You exported this batch, so somebody else voids it."
+    ) in told(people.finance, void)
+    batches.download(people.other, first.files.first().pk)
+    assert (
+        "“Void” is not open to you here: You have taken a file of this batch, so somebody else "
+        "voids it."
+    ) in told(people.other, void)
+
+    third = people_world.person("Finance", name="third")
+    batches.void(third, first.pk, reason="Not sent")
+    second = gathered(people)
+    assert (
+        f"“Export” is not open to you here: You voided {first}, which had {payout.reference} too, "
+        f"so somebody else makes and takes the files of {second}."
+    ) in told(third, admin_url("wallet_payoutbatch_do", second.pk, "export"))
+
+    batches.submit(people.finance, batches.export(people.finance, second.pk).pk)
+    file = sent(people, said(payout))
+    results.apply(people.finance, file.pk)
+    assert "“Apply” is not open to you here: No row is left that it would change." in told(
+        people.finance, admin_url("wallet_resultfile_do", file.pk, "apply")
+    )
+
+
 def test_a_file_is_taken_by_a_post_and_not_of_a_voided_batch(people):
     ready(people)
     batch = batches.export(people.finance, gathered(people).pk)

@@ -522,6 +522,57 @@ def test_each_person_is_offered_what_the_state_lets_them_do(people: People) -> N
             assert offered(getattr(people, name), payout) == names, (str(payout), name)
 
 
+def test_whoever_is_kept_from_an_action_is_told_why_when_they_ask_for_its_form(
+    people: People,
+) -> None:
+    with time_machine.travel(NOON, tick=False):
+        buyer = world.customer(funds="1000")
+        own = asked(people.sonia, "20", buyer)
+        changed = asked(people.anna, "30", buyer)
+        gathered = asked(people.anna)
+        payouts.approve(people.sam, gathered.pk)
+        batch = batches.gather(
+            people.fiona, profile="canonical", payout_ids=[gathered.pk], key=uuid4()
+        )
+        failed, undecided = sent(people.anna, people.sam), asked(people.anna)
+        payouts.approve(people.sam, undecided.pk)
+        alone = paying.exported(undecided).lines.get().batch
+        for one in (failed, undecided):
+            settlement.mark_failed(people.fiona, one.pk, problem="Refused")
+        ended = asked(people.anna)
+        payouts.withdraw(people.anna, ended.pk)
+        mine = "You requested, sent again or approved this yourself, so somebody else approves it."
+        waits = (
+            f"The customer's address has changed: {changed} can be approved from 2026-06-16 12:00 "
+            "UTC. Make sure that the customer asked for it."
+        )
+        exported = (
+            f"{alone} is exported, and its files may yet be sent: submit it if it was handed "
+            f"over, or void it. Then decide about {undecided}."
+        )
+        for person, payout, name, label, why in (
+            (people.sonia, own, "approve", "Approve", mine),
+            (people.fiona, changed, "approve", "Approve", waits),
+            (
+                *(people.sonia, changed, "withdraw", "Withdraw"),
+                "Only the one who requested this can withdraw it. You can reject it.",
+            ),
+            (
+                *(people.sam, gathered, "reject", "Reject"),
+                f"{gathered} is gathered in {batch}: void that first, or let it be sent.",
+            ),
+            (
+                *(people.fiona, failed, "return", "Give back"),
+                "You said yourself that this failed, so somebody else gives its money back.",
+            ),
+            (people.frank, undecided, "again", "Send again", exported),
+            (people.frank, ended, "approve", "Approve", "see below how things stand."),
+        ):
+            url = admin_url("wallet_payout_do", payout.pk, name)
+            told = plain(client_of(person).get(url, follow=True).content.decode())
+            assert f"“{label}” is not open to you here: {why}" in told, (str(payout), name)
+
+
 def test_a_changed_address_is_not_offered_for_approval_until_it_has_waited(people: People) -> None:
     buyer = world.customer(funds="1000")
     with time_machine.travel(NOON, tick=False):
@@ -655,9 +706,8 @@ def test_whoever_marks_a_second_attempt_as_paid_is_told_that_the_first_may_have_
 def test_a_hash_of_another_payout_is_taken_only_when_it_is_said_that_it_paid_both(
     people: People,
 ) -> None:
-    casey, drew = (world.customer(name, funds="100") for name in ("casey", "drew"))
-    theirs, other = (sent(people.anna, people.fiona, buyer=casey) for _ in range(2))
-    payout = sent(people.anna, people.fiona, buyer=drew)
+    theirs = sent(people.anna, people.fiona, buyer=world.customer("casey", funds="100"))
+    other, payout = (sent(people.anna, people.fiona) for _ in range(2))
     settlement.mark_paid(people.fiona, theirs.pk, transaction_hash=HASH)
     settlement.mark_paid(people.fiona, other.pk, transaction_hash=OTHER_HASH)
     before = everything()
