@@ -76,6 +76,7 @@ actions.register(
         form=ReasonForm,
         permission="wallet.close_wallet",
         offered=lambda _person, customer: _state(customer) == "active",
+        why_not=lambda _person, customer: closing.why_not_empty(customer.wallet),
         run=lambda person, customer, typed: Done(
             f"{closing.close(person, customer.pk, reason=typed['reason'])} is closed."
         ),

@@ -41,16 +41,8 @@ def close(person: Any, wallet_id: int, *, reason: str) -> Wallet:
         wallet = standing.lock_wallet(wallet_id)
         if not can_proceed(wallet.close):
             raise standing.refused(wallet)
-        if wallet.balance >= CENT:
-            raise NotEmpty(
-                f"The wallet holds {wallet.balance} USD: it is paid out or spent before it closes."
-            )
-        if payouts.open_of(wallet_id):
-            raise NotEmpty(
-                "A payout of the customer is open: it must end before the wallet closes."
-            )
-        if Order.objects.filter(customer=wallet_id, state__in=OPEN).exists():
-            raise NotEmpty("The customer has open orders: they must end before the wallet closes.")
+        if why := why_not_empty(wallet):
+            raise NotEmpty(why)
         if wallet.balance:
             ledger.post(
                 [
@@ -67,6 +59,17 @@ def close(person: Any, wallet_id: int, *, reason: str) -> Wallet:
         wallet.close()
         standing.save(wallet, Actor.person(person), f"Closed: {reason}")
         return wallet
+
+
+def why_not_empty(wallet: Wallet) -> str:
+    """Why the wallet does not close yet, by what is in it or comes back; "" if nothing is."""
+    if wallet.balance >= CENT:
+        return f"The wallet holds {wallet.balance} USD: it is paid out or spent before it closes."
+    if payouts.open_of(wallet.pk):
+        return "A payout of the customer is open: it must end before the wallet closes."
+    if Order.objects.filter(customer=wallet.pk, state__in=OPEN).exists():
+        return "The customer has open orders: they must end before the wallet closes."
+    return ""
 
 
 def reopen(person: Any, wallet_id: int, *, reason: str) -> Wallet:

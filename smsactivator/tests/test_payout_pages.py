@@ -573,6 +573,38 @@ def test_whoever_is_kept_from_an_action_is_told_why_when_they_ask_for_its_form(
             assert f"“{label}” is not open to you here: {why}" in told, (str(payout), name)
 
 
+def test_closing_a_wallet_is_offered_only_when_nothing_is_in_it_or_comes_back(
+    people: People,
+) -> None:
+    empty, rich = world.customer(funds="0.0099"), world.customer(funds="29.5")
+    leaving = world.customer(funds="50.005")
+    payout = asked(people.anna, "50", leaving)
+    ordering = world.customer(funds="1.5")
+    world.place(ordering)
+
+    def told(buyer: Customer) -> tuple[bool, str]:
+        client = client_of(people.fiona)
+        shown = client.get(admin_url("wallet_customer_change", buyer.pk)).context["actions"]
+        form = client.get(admin_url("wallet_customer_do", buyer.pk, "close"), follow=True)
+        said = plain(form.content.decode()).partition(
+            "“Close the wallet” is not open to you here: "
+        )
+        return "close" in [action.name for action, _ in shown], said[2]
+
+    assert told(empty) == (True, "")
+    for buyer, why in (
+        (rich, "The wallet holds 29.5000 USD: it is paid out or spent before it closes."),
+        (leaving, "A payout of the customer is open: it must end before the wallet closes."),
+        (ordering, "The customer has open orders: they must end before the wallet closes."),
+    ):
+        is_offered, said = told(buyer)
+        assert not is_offered
+        assert said.startswith(why)
+    payouts.approve(people.fiona, payout.pk)
+    settlement.mark_paid(people.fiona, paying.submitted(payout).pk, transaction_hash=HASH)
+    assert told(leaving) == (True, "")
+
+
 def test_a_changed_address_is_not_offered_for_approval_until_it_has_waited(people: People) -> None:
     buyer = world.customer(funds="1000")
     with time_machine.travel(NOON, tick=False):
