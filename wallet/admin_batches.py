@@ -302,8 +302,24 @@ class PayoutBatchAdmin(ReadOnlyAdmin):
                 )
             ]
             + ([("Because", obj.void_reason)] if obj.void_reason else [])
-            + ([("Not by you", why)] if why else []),
+            + ([("Not by you", why)] if why else [])
+            + self._goes_on(request.user, obj),
         )
+
+    @staticmethod
+    def _goes_on(person: Any, obj: PayoutBatch) -> list[tuple[str, SafeString | str]]:
+        """Who goes on where this person does not, or where it goes on."""
+        if (
+            obj.state == PayoutBatch.State.EXPORTED
+            and person.has_perm(BATCH)
+            and batches.why_not_void(person, obj)
+        ):
+            others = "Somebody in finance who neither exported it nor has taken a file of it"
+            return [("Can be voided by", others)]
+        if obj.state == PayoutBatch.State.SUBMITTED and person.has_perm(SETTLE):
+            url = admin_url("wallet_resultfile_upload")
+            return [("What became of it", anchor("Upload a result file", url))]
+        return []
 
     def tables(self, request: HttpRequest, obj: PayoutBatch) -> Iterable[Table]:
         coins = (

@@ -208,6 +208,14 @@ def _payment_warnings(payout: Payout) -> list[str]:
     return []
 
 
+def _failed(payout: Payout) -> Done:
+    """What comes next, and whose turn it is."""
+    then = settlement.why_undecidable(payout) or (
+        "You can send it again, or another person in finance gives its money back."
+    )
+    return Done(f"{payout} has failed. {then}")
+
+
 def _given_back(payout: Payout, how: str) -> Done:
     """Where the money is that is not sent: of a terminated customer it is not in the wallet."""
     if payout.state == State.FORFEITED:
@@ -275,9 +283,8 @@ actions.register(
         form=FailedForm,
         permission=settlement.SETTLE,
         offered=lambda _person, payout: can_proceed(payout.fail),
-        run=lambda person, payout, typed: Done(
-            f"{settlement.mark_failed(person, payout.pk, **_without_key(typed))} has failed: "
-            "decide what becomes of it."
+        run=lambda person, payout, typed: _failed(
+            settlement.mark_failed(person, payout.pk, **_without_key(typed))
         ),
         warns=lambda payout: (
             ["It counts as paid now: be sure that the money came back, or was never sent."]
@@ -603,6 +610,8 @@ class PayoutAdmin(ReadOnlyAdmin):
             rows.append(("What went wrong", obj.problem))
         if obj.failed_by:
             rows.append(("Marked as failed by", str(obj.failed_by)))
+        if obj.state == State.FAILED:
+            rows.append(("Gives it back", f"Somebody in finance other than {obj.failed_by}"))
         if obj.state == State.FAILED and (why := settlement.why_undecidable(obj)):
             rows.append(("Cannot be decided yet", why))
         if obj.decided_by:

@@ -143,6 +143,10 @@ def test_a_batch_goes_from_step_to_step_and_its_files_are_taken(people):
     assert "Nobody has taken a file yet." in words(page)
     # Whoever exported it is not offered to void it, and is refused.
     assert "Void…" not in words(page)
+    others = (
+        "Can be voided by Somebody in finance who neither exported it nor has taken a file of it"
+    )
+    assert others in words(page)
     assert act("void", reason="Mine").status_code == 403
 
     file = batch.files.get(format="csv")
@@ -159,14 +163,18 @@ def test_a_batch_goes_from_step_to_step_and_its_files_are_taken(people):
     # Nor is whoever has taken a file of it.
     mate = client_of(people.other)
     assert "Void…" in words(mate.get(page_of(batch)))
+    assert others not in words(mate.get(page_of(batch)))
     mate.post(url)
     assert "Void…" not in words(mate.get(page_of(batch)))
+    assert others in words(mate.get(page_of(batch)))
     refused = act("void", mate, reason="Mine")
     assert refused.status_code == 403
     assert "You have taken a file of this batch, so somebody else voids it." in words(refused)
 
     assert act("submit", reason="By the portal").status_code == 302
-    assert "Submitted" in words(client.get(page_of(batch)))
+    page = client.get(page_of(batch))
+    assert "What became of it Upload a result file" in words(page)
+    assert f'href="{UPLOAD}"' in page.content.decode()
     assert Payout.objects.get(pk=payout.pk).state == "submitted"
     assert act("void", client_of(people.other), reason="Late").status_code == 409
 

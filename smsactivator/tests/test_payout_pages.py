@@ -605,6 +605,26 @@ def test_closing_a_wallet_is_offered_only_when_nothing_is_in_it_or_comes_back(
     assert told(leaving) == (True, "")
 
 
+def test_whoever_marks_a_payout_as_failed_is_told_that_another_gives_it_back(
+    people: People,
+) -> None:
+    payout = sent(people.anna, people.sam)
+    url = admin_url("wallet_payout_do", payout.pk, "failed")
+    typed = {"key": str(uuid4()), "problem": "Refused"}
+
+    done = client_of(people.fiona).post(url, typed, follow=True)
+
+    assert (
+        f"{payout} has failed. You can send it again, or another person in finance gives its money "
+        "back."
+    ) in plain(done.content.decode())
+    for person in (people.fiona, people.frank, people.anna):
+        shown = facts(page(person, payout), "What came of it")
+        assert shown["Gives it back"] == "Somebody in finance other than fiona"
+    settlement.give_back(people.frank, payout.pk, reason="Ask again")
+    assert "Gives it back" not in facts(page(people.fiona, payout), "What came of it")
+
+
 def test_a_changed_address_is_not_offered_for_approval_until_it_has_waited(people: People) -> None:
     buyer = world.customer(funds="1000")
     with time_machine.travel(NOON, tick=False):
