@@ -50,7 +50,8 @@ from wallet.models import (
     ResultFile,
     ResultLine,
 )
-from wallet.pages import payout_link
+from wallet.pages import customer_link, payout_link
+from wallet.payout_flags import flags_of
 from wallet.results import Plan, Row, Verdict
 from wallet.settlement import SETTLE
 
@@ -479,19 +480,25 @@ class PayoutBatchAdmin(ReadOnlyAdmin):
     @staticmethod
     def _gathered(request: HttpRequest, asked: ProfileForm, selection: Selection) -> dict[str, Any]:
         found = selection.payouts
+        flags = flags_of(found[:SHOWN])
         ids = ",".join(str(payout.pk) for payout in found)
         more = f", the first {SHOWN} of {len(found)}" if len(found) > SHOWN else ""
         listed = Table(
             f"Payouts{more}",
-            ("Payout", "Address", "Memo", "Coin", "Amount, USD", "Approved (UTC)"),
+            (
+                *("Payout", "Customer", "Address", "Memo", "Coin", "Amount, USD"),
+                *("Approved (UTC)", "Look closely"),
+            ),
             [
                 (
                     payout_link(payout).html(request.user),
+                    customer_link(payout.customer),
                     mono(payout.address),
                     mono(payout.memo),
                     str(payout.method),
                     money(payout.amount),
                     moment(payout.approved_at),
+                    flags[payout.pk],
                 )
                 for payout in found[:SHOWN]
             ],

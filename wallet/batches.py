@@ -111,7 +111,7 @@ class Selection:
 
 def preview(profile: str, payout_ids: Sequence[int] | None = None) -> Selection:
     """What ``gather`` would take now. Locks nothing. Raises ProfileUnknown, TooMany."""
-    wanted = _wanted(payout_ids).select_related("method").order_by("pk")
+    wanted = _wanted(payout_ids).select_related("method", "customer").order_by("pk")
     found, more = _bounded(list(wanted))
     wallets = Wallet.objects.in_bulk([payout.customer_id for payout in found])
     return _select(profiles.named(profile), found, wallets, payout_ids, more)

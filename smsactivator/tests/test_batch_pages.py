@@ -95,6 +95,27 @@ def test_the_page_shows_what_would_be_frozen_and_what_not_and_changes_nothing(pe
     assert "2 payouts, 100.0000 USD" in words(client.get(GATHER))
 
 
+def test_what_would_be_frozen_is_shown_with_its_customer_and_what_to_look_at(people):
+    plain, again = ready(people, 2)
+    ready(people, 1, address=again.address)
+    settlement.mark_failed(people.finance, paying.submitted(again).pk, problem="Refused")
+    settlement.send_again(people.finance, again.pk, reason="Again")
+    payouts.approve(people.other, again.pk)
+
+    [listed] = [
+        table
+        for table in client_of(people.finance).get(GATHER).context["tables"]
+        if table.title == "Payouts"
+    ]
+    rows = [[re.sub(r"<[^>]+>", "", str(cell)) for cell in row] for row in listed.rows]
+
+    other = "Another customer&#x27;s address"
+    assert [(row[0], row[1], row[-1]) for row in rows] == [
+        (str(plain), plain.customer.external_id, "—"),
+        (str(again), again.customer.external_id, f"{other} Attempt 1 failed"),
+    ]
+
+
 def test_what_was_shown_is_what_is_frozen_and_a_form_sent_twice_is_one_batch(people):
     one, two = ready(people, 2)
     client = client_of(people.finance)
