@@ -36,7 +36,7 @@ from wallet.models import Holding, LiabilityCheck
 
 
 def _latest() -> str:
-    return f"{timezone.now() - holdings.SETTLES_IN:%Y-%m-%d %H:%M}"
+    return f"{timezone.now() - holdings.SETTLES_IN:%Y-%m-%d %H:%M:%S}"
 
 
 class HoldingForm(ActionForm):
@@ -230,7 +230,9 @@ class LiabilityCheckAdmin(EnteredAdmin):
         return super().changelist_view(
             request,
             {
-                "tables": [_comparison(f"Now, {now:%Y-%m-%d %H:%M} UTC", owed, held, now)],
+                # The button below says what the list's own "+" would do.
+                "has_add_permission": False,
+                "tables": [_comparison(f"Now, {now:%Y-%m-%d %H:%M:%S} UTC", owed, held, now)],
                 "actions_here": [
                     link
                     for link in (
@@ -255,11 +257,13 @@ class LiabilityCheckAdmin(EnteredAdmin):
         return f"Liabilities at {obj.at:%Y-%m-%d %H:%M:%S} UTC"
 
     def facts(self, request: HttpRequest, obj: LiabilityCheck) -> Iterable[Facts]:
+        oldest = Holding.objects.filter(pk__in=obj.holdings).order_by("as_of", "name").first()
+        place = oldest.name if oldest else ""
         yield Facts(
             "Check",
             [
                 ("At (UTC)", moment(obj.at)),
-                ("Result", self.verdict(obj)),
+                ("Result", result(obj.difference, oldest=obj.oldest, at=obj.at, place=place)),
                 ("Checked by", self.who(obj)),
                 ("Checked (UTC)", moment(obj.checked_at)),
                 ("Note", obj.note or NOTHING),
@@ -280,15 +284,19 @@ class LiabilityCheckAdmin(EnteredAdmin):
         )
 
 
-def result(difference: Decimal, *, oldest: datetime, at: datetime) -> SafeString:
-    """Whether what is held covers what is owed, in words; not by entries that are too old."""
+def result(difference: Decimal, *, oldest: datetime, at: datetime, place: str = "") -> SafeString:
+    """Whether what is held covers what is owed, in words; not by entries that are too old.
+
+    ``oldest`` is when the oldest of the entries was so, and ``place`` where, if it is to be named.
+    """
     fine = difference >= 0 and is_recent(oldest, at)
-    return badge(_said(difference, oldest, at), GOOD if fine else BAD)
+    return badge(_said(difference, oldest, at, place), GOOD if fine else BAD)
 
 
-def _said(difference: Decimal, oldest: datetime, at: datetime) -> str:
+def _said(difference: Decimal, oldest: datetime, at: datetime, place: str = "") -> str:
     if not is_recent(oldest, at):
-        return f"Not comparable: an entry is of {oldest:%Y-%m-%d %H:%M}"
+        entry = f"the entry of {place}" if place else "an entry"
+        return f"Not comparable: {entry} is of {oldest:%Y-%m-%d %H:%M}"
     return f"Short by {amount(-difference)} USD" if difference < 0 else "Covered"
 
 
@@ -314,8 +322,8 @@ def _comparison(title: str, owed: Balances, held: Sequence[Holding], at: datetim
     if held:
         difference = total_held - owed.owed
         rows.append(("", "All that is held", "", money(total_held)))
-        oldest = min(holding.as_of for holding in held)
-        said = result(difference, oldest=oldest, at=at)
+        oldest = min(held, key=lambda holding: (holding.as_of, holding.name))
+        said = result(difference, oldest=oldest.as_of, at=at, place=oldest.name)
         rows.append(("Difference", said, "", signed(difference)))
     else:
         rows.append(("Held", "Nothing was entered, so nobody knows whether it is covered.", "", ""))

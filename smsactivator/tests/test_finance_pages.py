@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import time_machine
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -300,6 +301,17 @@ def test_what_is_held_is_entered_checked_and_said_in_words(made: list[Close]) ->
     assert "What is held is 0 USD or more." in refused.content.decode()
 
 
+def test_the_moment_to_check_at_is_settled_to_the_second_and_has_one_way_to_it() -> None:
+    client = signed_in("Finance")
+    add = admin_url("wallet_liabilitycheck_add")
+    with time_machine.travel(datetime(2025, 11, 3, 12, 0, 29, tzinfo=UTC), tick=False):
+        form = client.get(add).content.decode()
+        page = client.get(admin_url("wallet_liabilitycheck_changelist")).content.decode()
+    assert 'value="2025-11-03 11:59:59"' in form
+    assert "Now, 2025-11-03 12:00:29 UTC" in page
+    assert page.count(f'href="{add}"') == 1
+
+
 def test_an_old_entry_is_not_said_to_cover_anything(made: list[Close]) -> None:
     client = signed_in("Finance")
     typed = {
@@ -318,11 +330,12 @@ def test_an_old_entry_is_not_said_to_cover_anything(made: list[Close]) -> None:
         page = text(client.get(admin_url("wallet_liabilitycheck_change", check.pk)))
         said.append(("Covered" in page, "Too old" in page))
     assert said == [(True, False), (False, True)]
-    old = "Not comparable: an entry is of 2025-11-03 12:00"
-    assert old in page
-    # In the list: of that check, and of how it stands now.
+    named = "Not comparable: the entry of Cold wallet is of 2025-11-03 12:00"
+    assert page.count(named) == 2
+    # In the list, which names no place: of that check; and of how it stands now.
     page = text(client.get(admin_url("wallet_liabilitycheck_changelist")))
-    assert (page.count(old), page.count("Covered")) == (2, 1)
+    old = "Not comparable: an entry is of 2025-11-03 12:00"
+    assert (page.count(old), page.count(named), page.count("Covered")) == (1, 1, 1)
 
 
 def test_with_nothing_there_the_pages_say_so() -> None:
