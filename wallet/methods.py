@@ -18,10 +18,20 @@ from wallet.models import PayoutMethod
 FIXED = ("code", "currency", "network", "address_format")
 
 
+# What exchanges, and so customers, call a coin on these networks.
+STANDARDS = {"TRON": "TRC-20", "ETHEREUM": "ERC-20"}
+
+
 class MethodFixed(Refused):
     """A method's coin, network and form of address stay what they are."""
 
     code = "method_fixed"
+
+
+def as_customers_call_it(method: PayoutMethod) -> str:
+    """A method with the name that customers write for its network, if there is one."""
+    standard = STANDARDS.get(method.network)
+    return f"{method} ({standard})" if standard else str(method)
 
 
 def save(method: PayoutMethod, fields: Collection[str], *, person: Any, reason: str) -> None:

@@ -20,6 +20,7 @@ from orders.models import Order, State
 from smsactivator.common.money import DECIMAL_PLACES, MAX_DIGITS
 from support.casefile import CaseOrder
 from support.models import LONGEST_BODY
+from wallet.methods import as_customers_call_it
 from wallet.models import PayoutMethod
 from wallet.payouts import CENT
 
@@ -205,7 +206,7 @@ class PayoutForm(AnsweringForm):
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        choices = [(method.code, str(method)) for method in methods]
+        choices = [(method.code, as_customers_call_it(method)) for method in methods]
         self.fields["method"].choices = [("", "Choose…"), *choices]  # type: ignore[attr-defined]
         self.fields["share"].choices = [  # type: ignore[attr-defined]
             ("whole", f"The whole balance, {payable} USD"),

@@ -94,6 +94,14 @@ def test_the_form_offers_every_method_the_balance_and_the_minimum(ann, ticket):
     assert "Arrange a payout" in text(form)
     for method in PayoutMethod.objects.all():
         assert f'value="{method.code}"' in form
+    PayoutMethod.objects.create(
+        code="USDC-SOLANA", currency="USDC", network="SOLANA", address_format="solana"
+    )
+    chosen = text(panel(page(ann, ticket), "payout"))
+    assert "USDT on TRON (TRC-20)" in chosen
+    assert "USDC on ETHEREUM (ERC-20)" in chosen
+    assert "USDC on SOLANA" in chosen
+    assert "USDC on SOLANA (" not in chosen
     assert "The whole balance, 100.12 USD" in form
     assert "In whole cents, at least 20.00 USD." in text(form)
     assert buttons(form) == ["payout"]
