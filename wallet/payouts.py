@@ -448,6 +448,12 @@ def also_used_by(payout: Payout) -> list[int]:
     )
 
 
+def stranded(balance: Decimal, minimum: Decimal) -> Decimal:
+    """What of a balance no payout can take, in whole cents, being less than the least one, USD."""
+    whole = _in_cents(balance)
+    return whole if whole < minimum else usd(0)
+
+
 def open_of(customer_id: int) -> bool:
     """Whether a payout of the customer is open."""
     return Payout.objects.filter(customer=customer_id, state__in=OPEN_PAYOUTS).exists()

@@ -55,7 +55,7 @@ from support.timelines import ticket_link
 from wallet.admin_decisions import wallet_badge
 from wallet.models import Payout, Transfer, Wallet
 from wallet.pages import customer_link, payout_badge, payout_link
-from wallet.payouts import CENT
+from wallet.payouts import CENT, stranded
 
 Typed = dict[str, Any]
 NOT_WRITTEN = "The address is in no message of the ticket"
@@ -234,7 +234,14 @@ def _payout(person: Any, ticket: Ticket, typed: Typed) -> str:
         "finance sends it; the customer is told what becomes of it."
     )
     if not whole:
-        return done
+        left = stranded(Wallet.objects.get(pk=asked.customer_id).balance, asked.minimum)
+        if not left:
+            return done
+        return (
+            f"{done} {left.quantize(CENT)} USD stay in the wallet, less than the least payout: "
+            "they cannot be paid out by themselves. If all should leave, withdraw this and ask "
+            "for the whole balance."
+        )
     return (
         f"{done} When the payout has ended, the wallet can be closed on the customer's page: what "
         "is below a cent goes to rounding then."

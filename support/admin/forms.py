@@ -212,7 +212,11 @@ class PayoutForm(AnsweringForm):
             ("whole", f"The whole balance, {payable} USD"),
             ("part", "A part of it"),
         ]
-        self.fields["amount"].help_text = f"In whole cents, at least {minimum.quantize(CENT)} USD."
+        least = f"{minimum.quantize(CENT)} USD"
+        self.fields["amount"].help_text = (
+            f"In whole cents, at least {least}. Less than {least} that stay in the wallet cannot "
+            "be paid out later."
+        )
         self.fields["reason"].label = "What the customer asked for"
         self.fields[
             "body"

@@ -103,7 +103,10 @@ def test_the_form_offers_every_method_the_balance_and_the_minimum(ann, ticket):
     assert "USDC on SOLANA" in chosen
     assert "USDC on SOLANA (" not in chosen
     assert "The whole balance, 100.12 USD" in form
-    assert "In whole cents, at least 20.00 USD." in text(form)
+    assert (
+        "In whole cents, at least 20.00 USD. Less than 20.00 USD that stay in the wallet cannot be "
+        "paid out later."
+    ) in text(form)
     assert buttons(form) == ["payout"]
     assert "<details open" not in form
     assert "None was asked for." in text(panel(content, "payouts"))
@@ -340,6 +343,26 @@ def test_payout_asks_for_a_part_and_says_who_goes_on(ann, ticket):
     assert balance(ticket) == Decimal("50.1234")
     assert fresh(ticket).state == "waiting"
     assert ticket.messages.get(kind="reply").body == "We arrange it."
+
+
+@pytest.mark.parametrize(
+    ("balance", "amount", "left"),
+    [
+        ("39.10", "25", "14.10"),
+        ("45.0099", "25.01", "19.99"),
+        ("45.0099", "25", ""),
+        ("25.0099", "25", ""),
+    ],
+)
+def test_payout_of_a_part_that_strands_the_rest_says_how_much_stays(ann, balance, amount, left):
+    response = post(ann, leaving(balance), "payout", **terms(amount=amount))
+
+    [words] = said(response)
+    told = (
+        f"{left} USD stay in the wallet, less than the least payout: they cannot be paid out by "
+        "themselves. If all should leave, withdraw this and ask for the whole balance."
+    )
+    assert words.endswith(told if left else "the customer is told what becomes of it.")
 
 
 def test_payout_of_the_whole_balance_points_to_the_closing_of_the_wallet(ann, ticket):
