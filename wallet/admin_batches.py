@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -92,7 +93,10 @@ def batches_of_payouts(pks: Sequence[int]) -> Mapping[int, Iterable[Link]]:
     links: dict[int, list[Link]] = defaultdict(list)
     lines = BatchLine.objects.filter(payout__in=pks).select_related("batch").order_by("-pk")
     for line in lines:
-        links[line.payout_id].append(batch_link(line.batch))
+        batch = batch_link(line.batch)
+        if line.batch.state == PayoutBatch.State.VOIDED:
+            batch = replace(batch, text=f"{batch.text} (voided)")
+        links[line.payout_id].append(batch)
     files = ResultLine.objects.filter(payout__in=pks).order_by("-pk")
     for result in files:
         url = admin_url("wallet_resultfile_change", result.file_id)

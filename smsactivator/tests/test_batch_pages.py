@@ -131,6 +131,20 @@ def test_what_was_shown_is_what_is_frozen_and_a_form_sent_twice_is_one_batch(peo
     assert two.state == "approved"
 
 
+def test_a_payout_leads_to_its_batches_and_names_those_that_were_voided(people):
+    [payout] = ready(people)
+    first = gathered(people)
+    batches.void(people.other, first.pk, reason="Too early")
+    second = gathered(people)
+
+    page = client_of(people.finance).get(admin_url("wallet_payout_change", payout.pk))
+
+    assert [link.text for link in page.context["links"] if "PB-" in link.text] == [
+        str(second),
+        f"{first} (voided)",
+    ]
+
+
 def test_what_cannot_be_gathered_is_said_on_the_page(people):
     client = client_of(people.finance)
     nothing = client.post(GATHER, {"profile": "canonical", "ids": "7", "key": str(uuid4())})
