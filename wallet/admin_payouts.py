@@ -306,7 +306,7 @@ actions.register(
             "approval again."
         ),
         warns=lambda _payout: [
-            "Be sure that the last attempt did not arrive: a payout that is sent twice is lost."
+            "Be sure that the last attempt did not arrive: the money is paid twice otherwise."
         ],
     ),
     Action(

@@ -292,7 +292,8 @@ def warnings(payout: Payout) -> list[str]:
         )
         found.append(
             f"Attempt {failed.attempt} failed at {failed.settled_at:%Y-%m-%d %H:%M:%S} UTC: "
-            f"“{failed.problem}”.{by} Make sure that it did not arrive: what is sent twice is lost."
+            f"“{failed.problem}”.{by} Make sure that it did not arrive: the money is paid twice "
+            "otherwise."
         )
     return found
 

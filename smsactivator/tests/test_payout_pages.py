@@ -718,7 +718,8 @@ def test_whoever_approves_a_second_attempt_is_told_what_failed_before(people: Pe
         },
         [
             "Attempt 1 failed at 2026-06-15 12:00:00 UTC: “The exchange sent it back”. It was sent "
-            f"by transaction {HASH}. Make sure that it did not arrive: what is sent twice is lost."
+            f"by transaction {HASH}. Make sure that it did not arrive: the money is paid twice "
+            "otherwise."
         ],
     )
     assert told(refused) == (
@@ -729,7 +730,7 @@ def test_whoever_approves_a_second_attempt_is_told_what_failed_before(people: Pe
         },
         [
             "Attempt 1 failed at 2026-06-15 12:00:00 UTC: “Refused”. Make sure that it did not "
-            "arrive: what is sent twice is lost."
+            "arrive: the money is paid twice otherwise."
         ],
     )
 
