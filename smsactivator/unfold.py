@@ -209,7 +209,7 @@ UNFOLD: dict[str, Any] = {
                         ),
                     },
                     _page("Payout batches", "inventory_2", "wallet.payoutbatch"),
-                    _page("Payout results", "task", "wallet.resultfile"),
+                    _page("Result files", "task", "wallet.resultfile"),
                     _page("Payout methods", "currency_exchange", "wallet.payoutmethod"),
                     _page("Closes", "event_available", "wallet.close"),
                     _page("Liabilities checks", "verified_user", "wallet.liabilitycheck"),
