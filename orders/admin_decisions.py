@@ -11,7 +11,8 @@ from orders import closing, termination
 from smsactivator.common import actions
 from smsactivator.common.actions import Action, ActionForm, Done, NoteForm, ReasonForm
 from smsactivator.common.links import admin_url
-from wallet.admin_decisions import is_own, waits_for
+from wallet.admin_decisions import is_own, waits
+from wallet.deciding import why_not_decide
 from wallet.ledger import TERMINATED
 from wallet.models import Claim, Customer, Decision, Reinstatement, Termination
 
@@ -124,7 +125,8 @@ actions.register(
         explains="The balance and the prices of open orders are forfeited now.",
         form=NoteForm,
         permission="wallet.confirm_termination",
-        offered=waits_for,
+        offered=waits,
+        why_not=why_not_decide,
         run=lambda person, asked, typed: Done(
             f"{termination.confirm(person, asked.pk, reason=typed['reason'])} is confirmed: the "
             "account has ended."
@@ -137,7 +139,8 @@ actions.register(
         explains="The customer stays. The wallet is let go unless something else keeps it frozen.",
         form=ReasonForm,
         permission="wallet.confirm_termination",
-        offered=waits_for,
+        offered=waits,
+        why_not=why_not_decide,
         run=lambda person, asked, typed: Done(
             f"{termination.reject(person, asked.pk, reason=typed['reason'])} is rejected."
         ),
@@ -174,7 +177,8 @@ actions.register(
         explains="The wallet is active again, with what is given back.",
         form=NoteForm,
         permission="wallet.confirm_termination",
-        offered=waits_for,
+        offered=waits,
+        why_not=why_not_decide,
         run=lambda person, asked, typed: Done(
             f"{termination.confirm_reinstatement(person, asked.pk, reason=typed['reason'])} is "
             "confirmed: the customer is let in again."
@@ -186,7 +190,8 @@ actions.register(
         explains="The customer stays terminated.",
         form=ReasonForm,
         permission="wallet.confirm_termination",
-        offered=waits_for,
+        offered=waits,
+        why_not=why_not_decide,
         run=lambda person, asked, typed: Done(
             f"{termination.reject_reinstatement(person, asked.pk, reason=typed['reason'])} is "
             "rejected."

@@ -36,6 +36,7 @@ from smsactivator.common.display import (
 from smsactivator.common.links import Link, admin_url, source_for
 from smsactivator.common.money import DECIMAL_PLACES, MAX_DIGITS
 from wallet import claims, corrections, standing
+from wallet.deciding import why_not_decide
 from wallet.models import (
     Claim,
     Correction,
@@ -285,10 +286,9 @@ def _claimed(claim: Claim) -> Done:
     )
 
 
-def waits_for(person: Any, decision: Decision) -> bool:
-    """Whether this person may decide the request, being another than who made it."""
-    own: bool = decision.requested_by_id == person.pk
-    return decision.state == Decision.State.REQUESTED and not own
+def waits(_person: Any, decision: Decision) -> bool:
+    """Whether the request is to be decided still."""
+    return bool(decision.state == Decision.State.REQUESTED)
 
 
 def is_own(person: Any, decision: Decision) -> bool:
@@ -305,7 +305,8 @@ actions.register(
         explains="The money moves now.",
         form=NoteForm,
         permission="wallet.confirm_correction",
-        offered=waits_for,
+        offered=waits,
+        why_not=why_not_decide,
         run=lambda person, correction, typed: Done(
             f"{corrections.confirm(person, correction.pk, reason=typed['reason'])} is confirmed "
             "and the money has moved."
@@ -317,7 +318,8 @@ actions.register(
         explains="Nothing moves. The one who requested it sees your reason.",
         form=ReasonForm,
         permission="wallet.confirm_correction",
-        offered=waits_for,
+        offered=waits,
+        why_not=why_not_decide,
         run=lambda person, correction, typed: Done(
             f"{corrections.reject(person, correction.pk, reason=typed['reason'])} is rejected."
         ),

@@ -81,11 +81,16 @@ def decide(decision: Decision, person: Any, reason: str) -> None:
     Raises AlreadyDecided, and OwnRequest when the person requested it.
     """
     _refuse_decided(decision)
-    if decision.requested_by_id == person.pk:
-        raise OwnRequest(
-            "You requested this yourself, so somebody else decides it. You can withdraw it."
-        )
+    if why := why_not_decide(person, decision):
+        raise OwnRequest(why)
     _note(decision, person, reason)
+
+
+def why_not_decide(person: Any, decision: Decision) -> str:
+    """Why this person does not decide what waits for it; "" if nothing keeps them."""
+    if decision.requested_by_id == person.pk:
+        return "You requested this yourself, so somebody else decides it. You can withdraw it."
+    return ""
 
 
 def take_back(decision: Decision, person: Any) -> None:

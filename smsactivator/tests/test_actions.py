@@ -411,6 +411,21 @@ def test_a_stale_tab_says_what_happened(shop: Shop) -> None:
     assert Transfer.objects.filter(kind="goodwill").count() == 1
 
 
+def test_who_requested_something_is_told_that_somebody_else_decides_it(shop: Shop) -> None:
+    row = shop.correction()
+    client = Client()
+    client.force_login(row.requested_by)
+
+    page = client.get(admin_url("wallet_correction_change", row.pk)).context["actions"]
+    told = client.get(address("wallet_correction", "confirm", row), follow=True)
+
+    assert [action.name for action, _ in page] == ["withdraw"]
+    assert (
+        "“Confirm” is not open to you here: You requested this yourself, so somebody else decides "
+        "it. You can withdraw it."
+    ) in told.content.decode()
+
+
 def test_an_action_or_a_row_that_is_not_there_is_404(shop: Shop) -> None:
     client = signed_in(SENIOR)
 
