@@ -43,6 +43,8 @@ class Wish:
     # Above what two approve it: fixed at the wish.
     alone: Decimal = ALONE
     failed_by: str = ""
+    # Who voided an exported batch of it, and at which attempt.
+    voided: set[tuple[str, int]] = field(default_factory=set)
     # Who uploaded files by which it failed, at this attempt.
     witnesses: set[str] = field(default_factory=set)
     told: list[str] = field(default_factory=lambda: ["requested"])
@@ -56,6 +58,7 @@ class Lot:
     """A batch, and the payouts that it was made of."""
 
     wishes: list[int]
+    attempts: dict[int, int]
     state: str = "gathered"
     exported_by: str = ""
     takers: set[str] = field(default_factory=set)
@@ -239,17 +242,22 @@ class Model:
     # --- batches ---
 
     def gathered(self, numbers: list[int]) -> list[int]:
-        """Which of these a batch would take."""
-        return [
-            number
-            for number in numbers
-            if self.wishes[number].state == "approved"
-            and self.wishes[number].lot is None
-            and self._stopped(self.wishes[number].purse) == "ok"
-        ]
+        """Which of these a batch would take: one of a purse, whose payouts have one address."""
+        taken: dict[int, int] = {}
+        for number in sorted(numbers):
+            wish = self.wishes[number]
+            if (wish.state, wish.lot, self._stopped(wish.purse)) == ("approved", None, "ok"):
+                taken.setdefault(wish.purse, number)
+        return sorted(taken.values())
+
+    def _given_up_by(self, lot: Lot, by: str) -> bool:
+        """Whether this person voided an exported batch of any of these, at this attempt."""
+        return any(
+            (by, attempt) in self.wishes[one].voided for one, attempt in lot.attempts.items()
+        )
 
     def gather(self, lot: int, numbers: list[int]) -> None:
-        self.lots[lot] = Lot(numbers)
+        self.lots[lot] = Lot(numbers, {number: self.wishes[number].attempt for number in numbers})
         for number in numbers:
             self.wishes[number].lot = lot
 
@@ -257,6 +265,8 @@ class Model:
         lot = self.lots[number]
         if lot.state != "gathered":
             return "BatchElsewhere"
+        if self._given_up_by(lot, by):
+            return "OwnVoid"
         members = [self.wishes[one] for one in lot.wishes]
         if any(self._stopped(wish.purse) != "ok" for wish in members):
             return "BatchHeld"
@@ -268,9 +278,11 @@ class Model:
     def download(self, number: int, by: str) -> str:
         lot = self.lots[number]
         members = [self.wishes[one] for one in lot.wishes]
-        if lot.state == "voided" or any(
-            wish.lot != number or wish.state == "failed" for wish in members
-        ):
+        if lot.state == "voided":
+            return "BatchElsewhere"
+        if self._given_up_by(lot, by):
+            return "OwnVoid"
+        if any(wish.lot != number or wish.state == "failed" for wish in members):
             return "BatchElsewhere"
         lot.takers.add(by)
         return "ok"
@@ -297,6 +309,9 @@ class Model:
             wish.state != untouched and (wish.state != "failed" or wish.hash) for wish in members
         ):
             return "BatchHeld"
+        if lot.state == "exported":
+            for one, attempt in lot.attempts.items():
+                self.wishes[one].voided.add((by, attempt))
         lot.state = "voided"
         for wish in members:
             wish.lot = None
