@@ -72,7 +72,10 @@ class Profile(ABC):
 
     @abstractmethod
     def code(self, method: PayoutMethod) -> str:
-        """What the provider calls this coin on its network, or "" if it does not send it."""
+        """What the provider calls this coin on its network, or "" if it does not send it.
+
+        Of the method's row (``code`` or a column ``…_code``): the database takes no other name.
+        """
 
     @abstractmethod
     def values(self, row: Row) -> tuple[str | Decimal, ...]:
