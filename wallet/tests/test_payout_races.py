@@ -249,7 +249,7 @@ def test_one_transaction_at_once_pays_one_of_two_payouts_to_an_address():
 
         results = at_once(
             *(
-                partial(settlement.mark_paid, by, one.pk, transaction_hash=HASH)
+                partial(settlement.mark_paid, by, one.pk, transaction_hash=HASH, shared=True)
                 for by, one in zip((people.finance, people.other), both, strict=True)
             )
         )
