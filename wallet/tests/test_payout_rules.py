@@ -591,7 +591,9 @@ def test_one_transaction_pays_an_address_once(people, buyer):
         for coin in ("USDT", "USDC")
     )
     paid = [
-        settlement.mark_paid(people.finance, payout.pk, transaction_hash="0x" + "cd" * 32)
+        settlement.mark_paid(
+            people.finance, payout.pk, transaction_hash="0x" + "cd" * 32, shared=True
+        )
         for payout in (usdt, usdc)
     ]
     assert [payout.transaction_hash for payout in paid] == ["0x" + "cd" * 32] * 2
