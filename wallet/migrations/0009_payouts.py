@@ -18,6 +18,87 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
+            name='PayoutMethod',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('code', models.CharField(help_text='As USDT-TRON.', max_length=32, unique=True)),
+                ('currency', models.CharField(help_text='As USDT; worth 1 USD.', max_length=16)),
+                ('network', models.CharField(help_text='As TRON.', max_length=32)),
+                ('address_format', models.CharField(choices=[('tron', 'Tron (T…, Base58Check)'), ('evm', 'Ethereum and networks like it (0x…, EIP-55)'), ('solana', 'Solana (Base58 of 32 bytes)'), ('stellar', 'Stellar (G…, StrKey)'), ('ton', 'TON (user-friendly, CRC-16)')], max_length=16)),
+                ('memo_rule', models.CharField(choices=[('none', 'Takes none'), ('optional', 'May have one'), ('required', 'Needs one')], default='none', max_length=16, verbose_name='memo (tag)')),
+                ('coinspaid_code', models.CharField(blank=True, help_text='Empty: not sent through it.', max_length=32, verbose_name="CoinsPaid's code")),
+                ('inqud_code', models.CharField(blank=True, help_text='Empty: not sent through it.', max_length=32, verbose_name="Inqud's code")),
+                ('enabled', models.BooleanField(default=True, help_text='Whether payouts may be asked for in it.')),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('currency', 'network'), name='payout_method_once_per_network'), models.CheckConstraint(condition=models.Q(('code__regex', '^[A-Z0-9][A-Z0-9_-]*$')), name='payout_method_code_plain'), models.CheckConstraint(condition=models.Q(('currency__regex', '^[A-Z0-9]+$')), name='payout_method_currency_plain'), models.CheckConstraint(condition=models.Q(('network__regex', '^[A-Z0-9][A-Z0-9_-]*$')), name='payout_method_network_plain'), models.CheckConstraint(condition=models.Q(('coinspaid_code__regex', '^([A-Z0-9][A-Z0-9_-]*)?$')), name='payout_method_coinspaid_code_plain'), models.CheckConstraint(condition=models.Q(('inqud_code__regex', '^([A-Z0-9][A-Z0-9_-]*)?$')), name='payout_method_inqud_code_plain')],
+            },
+        ),
+        migrations.CreateModel(
+            name='Payout',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('address', models.CharField(max_length=128)),
+                ('memo', models.CharField(blank=True, max_length=64, verbose_name='memo (tag)')),
+                ('amount', smsactivator.common.money.MoneyField(decimal_places=4, help_text='USD, whole cents.', max_digits=19)),
+                ('policy_version', models.CharField(max_length=10)),
+                ('minimum', smsactivator.common.money.MoneyField(decimal_places=4, help_text='USD, by the policy.', max_digits=19)),
+                ('second_from', smsactivator.common.money.MoneyField(decimal_places=4, help_text='USD; more than this is approved by two people.', max_digits=19)),
+                ('not_before', models.DateTimeField(help_text='A changed address is not approved before.', null=True)),
+                ('reason', models.TextField(help_text='What the customer asked for.')),
+                ('requested_at', models.DateTimeField()),
+                ('request_key', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
+                ('state', django_fsm.FSMField(choices=[('requested', 'Waiting for approval'), ('first_approved', 'Waiting for a second approval'), ('approved', 'Approved'), ('exported', 'Exported'), ('submitted', 'Submitted'), ('paid', 'Paid'), ('failed', 'Failed, to be decided'), ('returned', 'Returned to the wallet'), ('rejected', 'Rejected'), ('withdrawn', 'Withdrawn'), ('forfeited', 'Forfeited')], default='requested', max_length=16, protected=True)),
+                ('attempt', models.PositiveSmallIntegerField(default=1)),
+                ('approved_at', models.DateTimeField(null=True)),
+                ('second_at', models.DateTimeField(null=True)),
+                ('decided_at', models.DateTimeField(null=True)),
+                ('decision_reason', models.TextField(blank=True, default='')),
+                ('transaction_hash', models.CharField(blank=True, max_length=128)),
+                ('fee', models.DecimalField(decimal_places=18, max_digits=28, null=True)),
+                ('fee_currency', models.CharField(blank=True, max_length=16)),
+                ('settled_at', models.DateTimeField(null=True)),
+                ('problem', models.CharField(blank=True, max_length=500)),
+                ('approved_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('customer', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='payouts', to='wallet.customer')),
+                ('decided_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('failed_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('requested_by', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('sent_again_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('second_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('method', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='payouts', to='wallet.payoutmethod')),
+            ],
+            options={
+                'permissions': [('request_payout', 'Can request payouts'), ('approve_payout', 'Can approve and reject payouts'), ('settle_payout', 'Can say what became of payouts, send them again and return them')],
+                'indexes': [models.Index(fields=['state', 'id'], name='payout_by_state'), models.Index(fields=['address'], name='payout_by_address'), models.Index(fields=['approved_by', 'approved_at'], name='payout_by_approver'), models.Index(fields=['second_by', 'second_at'], name='payout_by_second_approver')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='payout_has_a_reason'), models.CheckConstraint(condition=models.Q(('amount__gte', models.F('minimum')), ('minimum__gt', 0)), name='payout_not_below_the_minimum'), models.CheckConstraint(condition=models.Q(('amount', models.Func('amount', 2, function='trunc'))), name='payout_in_whole_cents'), models.CheckConstraint(condition=models.Q(('address__regex', '^[A-Za-z0-9_-]{20,128}$'), ('address__regex', '^[A-Za-z0-9]')), name='payout_address_plain'), models.CheckConstraint(condition=models.Q(('memo__regex', '^([A-Za-z0-9][A-Za-z0-9 ._-]{0,63})?$')), name='payout_memo_plain'), models.CheckConstraint(condition=models.Q(('state__in', ['requested', 'first_approved', 'approved', 'exported', 'submitted', 'paid', 'failed', 'returned', 'rejected', 'withdrawn', 'forfeited'])), name='payout_state'), models.CheckConstraint(condition=models.Q(models.Q(('attempt', 1), ('sent_again_by__isnull', True)), models.Q(('attempt__gt', 1), ('sent_again_by__isnull', False)), _connector='OR'), name='payout_sent_again_by_somebody'), models.CheckConstraint(condition=models.Q(models.Q(('approved_at__isnull', True), ('approved_by__isnull', True)), models.Q(models.Q(('approved_by', models.F('requested_by')), _negated=True), models.Q(('approved_by', models.F('sent_again_by')), _negated=True), ('approved_at__isnull', False), ('approved_by__isnull', False)), _connector='OR'), name='payout_approved_by_another'), models.CheckConstraint(condition=models.Q(models.Q(('second_at__isnull', True), ('second_by__isnull', True)), models.Q(models.Q(('second_by', models.F('requested_by')), _negated=True), models.Q(('second_by', models.F('sent_again_by')), _negated=True), models.Q(('second_by', models.F('approved_by')), _negated=True), ('approved_by__isnull', False), ('second_at__isnull', False), ('second_by__isnull', False)), _connector='OR'), name='payout_second_approval_by_a_third'), models.CheckConstraint(condition=models.Q(models.Q(('approved_by__isnull', True), ('second_by__isnull', True), ('state', 'requested')), models.Q(('amount__gt', models.F('second_from')), ('approved_by__isnull', False), ('second_by__isnull', True), ('state', 'first_approved')), models.Q(models.Q(('amount__lte', models.F('second_from')), ('second_by__isnull', False), _connector='OR'), ('approved_by__isnull', False), ('state__in', ['approved', 'exported', 'submitted', 'paid', 'failed', 'returned', 'forfeited'])), ('state__in', ['rejected', 'withdrawn']), _connector='OR'), name='payout_approved_as_its_amount_asks'), models.CheckConstraint(condition=models.Q(('not_before__isnull', True), ('approved_at__isnull', True), ('approved_at__gte', models.F('not_before')), _connector='OR'), name='payout_changed_address_waited'), models.CheckConstraint(condition=models.Q(models.Q(models.Q(models.Q(('attempt', 1), ('decided_by', models.F('requested_by')), ('state', 'withdrawn')), models.Q(models.Q(('decision_reason', ''), _negated=True), ('state__in', ['returned', 'rejected', 'forfeited'])), _connector='OR'), ('decided_at__isnull', False), ('decided_by__isnull', False)), models.Q(models.Q(('state__in', ['returned', 'rejected', 'withdrawn', 'forfeited']), _negated=True), ('decided_at__isnull', True), ('decided_by__isnull', True), ('decision_reason', '')), _connector='OR'), name='payout_ended_by_somebody_with_a_reason'), models.CheckConstraint(condition=models.Q(models.Q(('state', 'paid'), _negated=True), models.Q(models.Q(('transaction_hash', ''), _negated=True), ('problem', ''), ('settled_at__isnull', False)), _connector='OR'), name='payout_paid_with_its_hash'), models.CheckConstraint(condition=models.Q(models.Q(('state', 'failed'), _negated=True), models.Q(models.Q(('problem', ''), _negated=True), ('settled_at__isnull', False)), _connector='OR'), name='payout_failed_with_its_problem'), models.CheckConstraint(condition=models.Q(models.Q(('failed_by__isnull', False), ('state__in', ['failed', 'returned'])), models.Q(models.Q(('state__in', ['failed', 'returned', 'forfeited']), _negated=True), ('failed_by__isnull', True)), ('state', 'forfeited'), _connector='OR'), name='payout_failed_by_somebody'), models.CheckConstraint(condition=models.Q(('decided_by__isnull', True), ('failed_by__isnull', True), models.Q(('decided_by', models.F('failed_by')), _negated=True), _connector='OR'), name='payout_given_back_by_another'), models.CheckConstraint(condition=models.Q(models.Q(('state', 'rejected'), _negated=True), ('sent_again_by__isnull', True), models.Q(('decided_by', models.F('sent_again_by')), _negated=True), _connector='OR'), name='payout_rejected_by_another_than_sent_it_again'), models.CheckConstraint(condition=models.Q(models.Q(('fee__isnull', True), ('fee_currency', '')), models.Q(models.Q(('fee_currency', ''), _negated=True), ('fee__gte', 0), ('fee__isnull', False), ('fee__lt', 1000000)), _connector='OR'), name='payout_fee_names_its_currency'), models.CheckConstraint(condition=models.Q(('transaction_hash__regex', '^[A-Za-z0-9]*$')), name='payout_transaction_hash_plain'), models.UniqueConstraint(condition=models.Q(('transaction_hash', ''), _negated=True), fields=('transaction_hash', 'address', 'memo', 'method'), name='payout_transaction_pays_an_address_once')],
+            },
+            bases=(django_fsm.FSMModelMixin, models.Model),
+        ),
+        migrations.CreateModel(
+            name='PayoutMove',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('payout', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='moves', to='wallet.payout')),
+                ('transfer', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='payout_move', to='wallet.transfer')),
+            ],
+        ),
+        migrations.CreateModel(
+            name='PayoutOutcome',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('what', models.CharField(choices=[('requested', 'Requested'), ('rejected', 'Rejected'), ('withdrawn', 'Withdrawn'), ('paid', 'Paid'), ('failed', 'Failed'), ('returned', 'Returned'), ('forfeited', 'Forfeited')], max_length=16)),
+                ('at', models.DateTimeField()),
+                ('detail', models.TextField(blank=True, help_text="The transaction's hash, or a reason in words for the customer.")),
+                ('told_at', models.DateTimeField(null=True)),
+                ('payout', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='outcomes', to='wallet.payout')),
+            ],
+            options={
+                'indexes': [models.Index(condition=models.Q(('told_at__isnull', True)), fields=['id'], name='payout_outcome_untold')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('what__in', ['requested', 'rejected', 'withdrawn', 'paid', 'failed', 'returned', 'forfeited'])), name='payout_outcome_known')],
+            },
+        ),
+        migrations.CreateModel(
             name='HistoricalPayout',
             fields=[
                 ('id', models.BigIntegerField(auto_created=True, blank=True, db_index=True, verbose_name='ID')),
@@ -47,6 +128,15 @@ class Migration(migrations.Migration):
                 ('history_date', models.DateTimeField()),
                 ('history_change_reason', models.TextField(null=True)),
                 ('history_type', models.CharField(choices=[('+', 'Created'), ('~', 'Changed'), ('-', 'Deleted')], max_length=1)),
+                ('approved_by', models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('customer', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='wallet.customer')),
+                ('decided_by', models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('failed_by', models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('history_user', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('requested_by', models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('sent_again_by', models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('second_by', models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('method', models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='wallet.payoutmethod')),
             ],
             options={
                 'verbose_name': 'historical payout',
@@ -73,6 +163,7 @@ class Migration(migrations.Migration):
                 ('history_date', models.DateTimeField()),
                 ('history_change_reason', models.TextField(null=True)),
                 ('history_type', models.CharField(choices=[('+', 'Created'), ('~', 'Changed'), ('-', 'Deleted')], max_length=1)),
+                ('history_user', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
             options={
                 'verbose_name': 'historical payout method',
@@ -81,67 +172,6 @@ class Migration(migrations.Migration):
                 'get_latest_by': ('history_date', 'history_id'),
             },
             bases=(simple_history.models.HistoricalChanges, models.Model),
-        ),
-        migrations.CreateModel(
-            name='Payout',
-            fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('address', models.CharField(max_length=128)),
-                ('memo', models.CharField(blank=True, max_length=64, verbose_name='memo (tag)')),
-                ('amount', smsactivator.common.money.MoneyField(decimal_places=4, help_text='USD, whole cents.', max_digits=19)),
-                ('policy_version', models.CharField(max_length=10)),
-                ('minimum', smsactivator.common.money.MoneyField(decimal_places=4, help_text='USD, by the policy.', max_digits=19)),
-                ('second_from', smsactivator.common.money.MoneyField(decimal_places=4, help_text='USD; more than this is approved by two people.', max_digits=19)),
-                ('not_before', models.DateTimeField(help_text='A changed address is not approved before.', null=True)),
-                ('reason', models.TextField(help_text='What the customer asked for.')),
-                ('requested_at', models.DateTimeField()),
-                ('request_key', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
-                ('state', django_fsm.FSMField(choices=[('requested', 'Waiting for approval'), ('first_approved', 'Waiting for a second approval'), ('approved', 'Approved'), ('exported', 'Exported'), ('submitted', 'Submitted'), ('paid', 'Paid'), ('failed', 'Failed, to be decided'), ('returned', 'Returned to the wallet'), ('rejected', 'Rejected'), ('withdrawn', 'Withdrawn'), ('forfeited', 'Forfeited')], default='requested', max_length=16, protected=True)),
-                ('attempt', models.PositiveSmallIntegerField(default=1)),
-                ('approved_at', models.DateTimeField(null=True)),
-                ('second_at', models.DateTimeField(null=True)),
-                ('decided_at', models.DateTimeField(null=True)),
-                ('decision_reason', models.TextField(blank=True, default='')),
-                ('transaction_hash', models.CharField(blank=True, max_length=128)),
-                ('fee', models.DecimalField(decimal_places=18, max_digits=28, null=True)),
-                ('fee_currency', models.CharField(blank=True, max_length=16)),
-                ('settled_at', models.DateTimeField(null=True)),
-                ('problem', models.CharField(blank=True, max_length=500)),
-            ],
-            options={
-                'permissions': [('request_payout', 'Can request payouts'), ('approve_payout', 'Can approve and reject payouts'), ('settle_payout', 'Can say what became of payouts, send them again and return them')],
-            },
-            bases=(django_fsm.FSMModelMixin, models.Model),
-        ),
-        migrations.CreateModel(
-            name='PayoutMethod',
-            fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('code', models.CharField(help_text='As USDT-TRON.', max_length=32, unique=True)),
-                ('currency', models.CharField(help_text='As USDT; worth 1 USD.', max_length=16)),
-                ('network', models.CharField(help_text='As TRON.', max_length=32)),
-                ('address_format', models.CharField(choices=[('tron', 'Tron (T…, Base58Check)'), ('evm', 'Ethereum and networks like it (0x…, EIP-55)'), ('solana', 'Solana (Base58 of 32 bytes)'), ('stellar', 'Stellar (G…, StrKey)'), ('ton', 'TON (user-friendly, CRC-16)')], max_length=16)),
-                ('memo_rule', models.CharField(choices=[('none', 'Takes none'), ('optional', 'May have one'), ('required', 'Needs one')], default='none', max_length=16, verbose_name='memo (tag)')),
-                ('coinspaid_code', models.CharField(blank=True, help_text='Empty: not sent through it.', max_length=32, verbose_name="CoinsPaid's code")),
-                ('inqud_code', models.CharField(blank=True, help_text='Empty: not sent through it.', max_length=32, verbose_name="Inqud's code")),
-                ('enabled', models.BooleanField(default=True, help_text='Whether payouts may be asked for in it.')),
-            ],
-        ),
-        migrations.CreateModel(
-            name='PayoutMove',
-            fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-            ],
-        ),
-        migrations.CreateModel(
-            name='PayoutOutcome',
-            fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('what', models.CharField(choices=[('requested', 'Requested'), ('rejected', 'Rejected'), ('withdrawn', 'Withdrawn'), ('paid', 'Paid'), ('failed', 'Failed'), ('returned', 'Returned'), ('forfeited', 'Forfeited')], max_length=16)),
-                ('at', models.DateTimeField()),
-                ('detail', models.TextField(blank=True, help_text="The transaction's hash, or a reason in words for the customer.")),
-                ('told_at', models.DateTimeField(null=True)),
-            ],
         ),
         migrations.RemoveConstraint(
             model_name='transfer',
@@ -165,238 +195,5 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='transfer',
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('debit_account__range', (1, 11)), ('debit_account__gte', 1000), _connector='OR'), models.Q(('credit_account__range', (1, 11)), ('credit_account__gte', 1000), _connector='OR')), name='transfer_accounts_known'),
-        ),
-        migrations.AddField(
-            model_name='historicalpayout',
-            name='approved_by',
-            field=models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='historicalpayout',
-            name='customer',
-            field=models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='wallet.customer'),
-        ),
-        migrations.AddField(
-            model_name='historicalpayout',
-            name='decided_by',
-            field=models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='historicalpayout',
-            name='failed_by',
-            field=models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='historicalpayout',
-            name='history_user',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='historicalpayout',
-            name='requested_by',
-            field=models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='historicalpayout',
-            name='sent_again_by',
-            field=models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='historicalpayout',
-            name='second_by',
-            field=models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='historicalpayoutmethod',
-            name='history_user',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='payout',
-            name='approved_by',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='payout',
-            name='customer',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='payouts', to='wallet.customer'),
-        ),
-        migrations.AddField(
-            model_name='payout',
-            name='decided_by',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='payout',
-            name='failed_by',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='payout',
-            name='requested_by',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='payout',
-            name='sent_again_by',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddField(
-            model_name='payout',
-            name='second_by',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL),
-        ),
-        migrations.AddConstraint(
-            model_name='payoutmethod',
-            constraint=models.UniqueConstraint(fields=('currency', 'network'), name='payout_method_once_per_network'),
-        ),
-        migrations.AddConstraint(
-            model_name='payoutmethod',
-            constraint=models.CheckConstraint(condition=models.Q(('code__regex', '^[A-Z0-9][A-Z0-9_-]*$')), name='payout_method_code_plain'),
-        ),
-        migrations.AddConstraint(
-            model_name='payoutmethod',
-            constraint=models.CheckConstraint(condition=models.Q(('currency__regex', '^[A-Z0-9]+$')), name='payout_method_currency_plain'),
-        ),
-        migrations.AddConstraint(
-            model_name='payoutmethod',
-            constraint=models.CheckConstraint(condition=models.Q(('network__regex', '^[A-Z0-9][A-Z0-9_-]*$')), name='payout_method_network_plain'),
-        ),
-        migrations.AddConstraint(
-            model_name='payoutmethod',
-            constraint=models.CheckConstraint(condition=models.Q(('coinspaid_code__regex', '^([A-Z0-9][A-Z0-9_-]*)?$')), name='payout_method_coinspaid_code_plain'),
-        ),
-        migrations.AddConstraint(
-            model_name='payoutmethod',
-            constraint=models.CheckConstraint(condition=models.Q(('inqud_code__regex', '^([A-Z0-9][A-Z0-9_-]*)?$')), name='payout_method_inqud_code_plain'),
-        ),
-        migrations.AddField(
-            model_name='payout',
-            name='method',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='payouts', to='wallet.payoutmethod'),
-        ),
-        migrations.AddField(
-            model_name='historicalpayout',
-            name='method',
-            field=models.ForeignKey(blank=True, db_constraint=False, db_index=False, null=True, on_delete=django.db.models.deletion.DO_NOTHING, related_name='+', to='wallet.payoutmethod'),
-        ),
-        migrations.AddField(
-            model_name='payoutmove',
-            name='payout',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='moves', to='wallet.payout'),
-        ),
-        migrations.AddField(
-            model_name='payoutmove',
-            name='transfer',
-            field=models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='payout_move', to='wallet.transfer'),
-        ),
-        migrations.AddField(
-            model_name='payoutoutcome',
-            name='payout',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='outcomes', to='wallet.payout'),
-        ),
-        migrations.AddIndex(
-            model_name='payout',
-            index=models.Index(fields=['state', 'id'], name='payout_by_state'),
-        ),
-        migrations.AddIndex(
-            model_name='payout',
-            index=models.Index(fields=['address'], name='payout_by_address'),
-        ),
-        migrations.AddIndex(
-            model_name='payout',
-            index=models.Index(fields=['approved_by', 'approved_at'], name='payout_by_approver'),
-        ),
-        migrations.AddIndex(
-            model_name='payout',
-            index=models.Index(fields=['second_by', 'second_at'], name='payout_by_second_approver'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(('reason', ''), _negated=True), name='payout_has_a_reason'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(('amount__gte', models.F('minimum')), ('minimum__gt', 0)), name='payout_not_below_the_minimum'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(('amount', models.Func('amount', 2, function='trunc'))), name='payout_in_whole_cents'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(('address__regex', '^[A-Za-z0-9_-]{20,128}$'), ('address__regex', '^[A-Za-z0-9]')), name='payout_address_plain'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(('memo__regex', '^([A-Za-z0-9][A-Za-z0-9 ._-]{0,63})?$')), name='payout_memo_plain'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(('state__in', ['requested', 'first_approved', 'approved', 'exported', 'submitted', 'paid', 'failed', 'returned', 'rejected', 'withdrawn', 'forfeited'])), name='payout_state'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('attempt', 1), ('sent_again_by__isnull', True)), models.Q(('attempt__gt', 1), ('sent_again_by__isnull', False)), _connector='OR'), name='payout_sent_again_by_somebody'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('approved_at__isnull', True), ('approved_by__isnull', True)), models.Q(models.Q(('approved_by', models.F('requested_by')), _negated=True), models.Q(('approved_by', models.F('sent_again_by')), _negated=True), ('approved_at__isnull', False), ('approved_by__isnull', False)), _connector='OR'), name='payout_approved_by_another'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('second_at__isnull', True), ('second_by__isnull', True)), models.Q(models.Q(('second_by', models.F('requested_by')), _negated=True), models.Q(('second_by', models.F('sent_again_by')), _negated=True), models.Q(('second_by', models.F('approved_by')), _negated=True), ('approved_by__isnull', False), ('second_at__isnull', False), ('second_by__isnull', False)), _connector='OR'), name='payout_second_approval_by_a_third'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('approved_by__isnull', True), ('second_by__isnull', True), ('state', 'requested')), models.Q(('amount__gt', models.F('second_from')), ('approved_by__isnull', False), ('second_by__isnull', True), ('state', 'first_approved')), models.Q(models.Q(('amount__lte', models.F('second_from')), ('second_by__isnull', False), _connector='OR'), ('approved_by__isnull', False), ('state__in', ['approved', 'exported', 'submitted', 'paid', 'failed', 'returned', 'forfeited'])), ('state__in', ['rejected', 'withdrawn']), _connector='OR'), name='payout_approved_as_its_amount_asks'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(('not_before__isnull', True), ('approved_at__isnull', True), ('approved_at__gte', models.F('not_before')), _connector='OR'), name='payout_changed_address_waited'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(models.Q(models.Q(('attempt', 1), ('decided_by', models.F('requested_by')), ('state', 'withdrawn')), models.Q(models.Q(('decision_reason', ''), _negated=True), ('state__in', ['returned', 'rejected', 'forfeited'])), _connector='OR'), ('decided_at__isnull', False), ('decided_by__isnull', False)), models.Q(models.Q(('state__in', ['returned', 'rejected', 'withdrawn', 'forfeited']), _negated=True), ('decided_at__isnull', True), ('decided_by__isnull', True), ('decision_reason', '')), _connector='OR'), name='payout_ended_by_somebody_with_a_reason'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('state', 'paid'), _negated=True), models.Q(models.Q(('transaction_hash', ''), _negated=True), ('problem', ''), ('settled_at__isnull', False)), _connector='OR'), name='payout_paid_with_its_hash'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('state', 'failed'), _negated=True), models.Q(models.Q(('problem', ''), _negated=True), ('settled_at__isnull', False)), _connector='OR'), name='payout_failed_with_its_problem'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('failed_by__isnull', False), ('state__in', ['failed', 'returned'])), models.Q(models.Q(('state__in', ['failed', 'returned', 'forfeited']), _negated=True), ('failed_by__isnull', True)), ('state', 'forfeited'), _connector='OR'), name='payout_failed_by_somebody'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(('decided_by__isnull', True), ('failed_by__isnull', True), models.Q(('decided_by', models.F('failed_by')), _negated=True), _connector='OR'), name='payout_given_back_by_another'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('state', 'rejected'), _negated=True), ('sent_again_by__isnull', True), models.Q(('decided_by', models.F('sent_again_by')), _negated=True), _connector='OR'), name='payout_rejected_by_another_than_sent_it_again'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('fee__isnull', True), ('fee_currency', '')), models.Q(models.Q(('fee_currency', ''), _negated=True), ('fee__gte', 0), ('fee__isnull', False), ('fee__lt', 1000000)), _connector='OR'), name='payout_fee_names_its_currency'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.CheckConstraint(condition=models.Q(('transaction_hash__regex', '^[A-Za-z0-9]*$')), name='payout_transaction_hash_plain'),
-        ),
-        migrations.AddConstraint(
-            model_name='payout',
-            constraint=models.UniqueConstraint(condition=models.Q(('transaction_hash', ''), _negated=True), fields=('transaction_hash', 'address', 'memo', 'method'), name='payout_transaction_pays_an_address_once'),
-        ),
-        migrations.AddIndex(
-            model_name='payoutoutcome',
-            index=models.Index(condition=models.Q(('told_at__isnull', True)), fields=['id'], name='payout_outcome_untold'),
-        ),
-        migrations.AddConstraint(
-            model_name='payoutoutcome',
-            constraint=models.CheckConstraint(condition=models.Q(('what__in', ['requested', 'rejected', 'withdrawn', 'paid', 'failed', 'returned', 'forfeited'])), name='payout_outcome_known'),
         ),
     ]

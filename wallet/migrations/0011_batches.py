@@ -74,6 +74,8 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name_plural': 'payout batches',
                 'permissions': [('batch_payout', 'Can gather, export, submit and void batches of payouts')],
+                'indexes': [models.Index(fields=['state', 'id'], name='payout_batch_by_state')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('count__gt', 0), ('total__gt', 0)), name='payout_batch_not_empty'), models.CheckConstraint(condition=models.Q(models.Q(('exported_by__isnull', True), ('state', 'gathered'), ('submitted_by__isnull', True), ('voided_by__isnull', True)), models.Q(('exported_by__isnull', False), ('state', 'exported'), ('submitted_by__isnull', True), ('voided_by__isnull', True)), models.Q(('exported_by__isnull', False), ('state', 'submitted'), ('submitted_by__isnull', False), ('voided_by__isnull', True)), models.Q(('state', 'voided'), ('submitted_by__isnull', True), ('voided_by__isnull', False)), _connector='OR'), name='payout_batch_state_is_somebodys'), models.CheckConstraint(condition=models.Q(models.Q(('exported_at__isnull', True), ('exported_by__isnull', True)), models.Q(('exported_at__isnull', False), ('exported_by__isnull', False)), _connector='OR'), name='payout_batch_exported_at'), models.CheckConstraint(condition=models.Q(models.Q(('submitted_at__isnull', True), ('submitted_by__isnull', True)), models.Q(('submitted_at__isnull', False), ('submitted_by__isnull', False)), _connector='OR'), name='payout_batch_submitted_at'), models.CheckConstraint(condition=models.Q(models.Q(('void_reason', ''), ('voided_at__isnull', True), ('voided_by__isnull', True)), models.Q(models.Q(('void_reason', ''), _negated=True), ('voided_at__isnull', False), ('voided_by__isnull', False)), _connector='OR'), name='payout_batch_voided_with_a_reason'), models.CheckConstraint(condition=models.Q(('exported_by__isnull', True), ('voided_by__isnull', True), models.Q(('voided_by', models.F('exported_by')), _negated=True), _connector='OR'), name='payout_batch_voided_by_another')],
             },
             bases=(django_fsm.FSMModelMixin, models.Model),
         ),
@@ -95,6 +97,9 @@ class Migration(migrations.Migration):
                 ('payout', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='lines', to='wallet.payout')),
                 ('batch', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='lines', to='wallet.payoutbatch')),
             ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('batch', 'position'), name='batch_line_in_its_place'), models.UniqueConstraint(fields=('batch', 'payout'), name='batch_line_once_a_batch'), models.UniqueConstraint(condition=models.Q(('live', True)), fields=('payout',), name='payout_in_one_live_batch'), models.CheckConstraint(condition=models.Q(('code__regex', '^[A-Z0-9][A-Z0-9_-]*$')), name='batch_line_code_plain'), models.CheckConstraint(condition=models.Q(('note__regex', '^[A-Za-z0-9][A-Za-z0-9 ._-]*$')), name='batch_line_note_plain')],
+            },
         ),
         migrations.CreateModel(
             name='PayoutFile',
@@ -110,6 +115,9 @@ class Migration(migrations.Migration):
                 ('sha256', models.CharField(help_text='Hexadecimal.', max_length=64, verbose_name='SHA-256')),
                 ('batch', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='files', to='wallet.payoutbatch')),
             ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('batch', 'number', 'format'), name='payout_file_made_once'), models.CheckConstraint(condition=models.Q(('format__in', ['csv', 'xlsx']), ('number__gt', 0), ('rows__gt', 0)), name='payout_file_known')],
+            },
         ),
         migrations.CreateModel(
             name='FileDownload',
@@ -119,6 +127,9 @@ class Migration(migrations.Migration):
                 ('person', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
                 ('file', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='downloads', to='wallet.payoutfile')),
             ],
+            options={
+                'indexes': [models.Index(fields=['person', 'at'], name='file_download_by_person')],
+            },
         ),
         migrations.CreateModel(
             name='ResultFile',
@@ -132,6 +143,9 @@ class Migration(migrations.Migration):
                 ('request_key', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
                 ('uploaded_by', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='+', to=settings.AUTH_USER_MODEL)),
             ],
+            options={
+                'constraints': [models.CheckConstraint(condition=models.Q(('size__gt', 0)), name='result_file_not_empty')],
+            },
         ),
         migrations.CreateModel(
             name='ResultLine',
@@ -147,77 +161,8 @@ class Migration(migrations.Migration):
                 ('file', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='lines', to='wallet.resultfile')),
                 ('payout', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='results', to='wallet.payout')),
             ],
-        ),
-        migrations.AddIndex(
-            model_name='payoutbatch',
-            index=models.Index(fields=['state', 'id'], name='payout_batch_by_state'),
-        ),
-        migrations.AddConstraint(
-            model_name='payoutbatch',
-            constraint=models.CheckConstraint(condition=models.Q(('count__gt', 0), ('total__gt', 0)), name='payout_batch_not_empty'),
-        ),
-        migrations.AddConstraint(
-            model_name='payoutbatch',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('exported_by__isnull', True), ('state', 'gathered'), ('submitted_by__isnull', True), ('voided_by__isnull', True)), models.Q(('exported_by__isnull', False), ('state', 'exported'), ('submitted_by__isnull', True), ('voided_by__isnull', True)), models.Q(('exported_by__isnull', False), ('state', 'submitted'), ('submitted_by__isnull', False), ('voided_by__isnull', True)), models.Q(('state', 'voided'), ('submitted_by__isnull', True), ('voided_by__isnull', False)), _connector='OR'), name='payout_batch_state_is_somebodys'),
-        ),
-        migrations.AddConstraint(
-            model_name='payoutbatch',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('exported_at__isnull', True), ('exported_by__isnull', True)), models.Q(('exported_at__isnull', False), ('exported_by__isnull', False)), _connector='OR'), name='payout_batch_exported_at'),
-        ),
-        migrations.AddConstraint(
-            model_name='payoutbatch',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('submitted_at__isnull', True), ('submitted_by__isnull', True)), models.Q(('submitted_at__isnull', False), ('submitted_by__isnull', False)), _connector='OR'), name='payout_batch_submitted_at'),
-        ),
-        migrations.AddConstraint(
-            model_name='payoutbatch',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('void_reason', ''), ('voided_at__isnull', True), ('voided_by__isnull', True)), models.Q(models.Q(('void_reason', ''), _negated=True), ('voided_at__isnull', False), ('voided_by__isnull', False)), _connector='OR'), name='payout_batch_voided_with_a_reason'),
-        ),
-        migrations.AddConstraint(
-            model_name='payoutbatch',
-            constraint=models.CheckConstraint(condition=models.Q(('exported_by__isnull', True), ('voided_by__isnull', True), models.Q(('voided_by', models.F('exported_by')), _negated=True), _connector='OR'), name='payout_batch_voided_by_another'),
-        ),
-        migrations.AddConstraint(
-            model_name='batchline',
-            constraint=models.UniqueConstraint(fields=('batch', 'position'), name='batch_line_in_its_place'),
-        ),
-        migrations.AddConstraint(
-            model_name='batchline',
-            constraint=models.UniqueConstraint(fields=('batch', 'payout'), name='batch_line_once_a_batch'),
-        ),
-        migrations.AddConstraint(
-            model_name='batchline',
-            constraint=models.UniqueConstraint(condition=models.Q(('live', True)), fields=('payout',), name='payout_in_one_live_batch'),
-        ),
-        migrations.AddConstraint(
-            model_name='batchline',
-            constraint=models.CheckConstraint(condition=models.Q(('code__regex', '^[A-Z0-9][A-Z0-9_-]*$')), name='batch_line_code_plain'),
-        ),
-        migrations.AddConstraint(
-            model_name='batchline',
-            constraint=models.CheckConstraint(condition=models.Q(('note__regex', '^[A-Za-z0-9][A-Za-z0-9 ._-]*$')), name='batch_line_note_plain'),
-        ),
-        migrations.AddConstraint(
-            model_name='payoutfile',
-            constraint=models.UniqueConstraint(fields=('batch', 'number', 'format'), name='payout_file_made_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='payoutfile',
-            constraint=models.CheckConstraint(condition=models.Q(('format__in', ['csv', 'xlsx']), ('number__gt', 0), ('rows__gt', 0)), name='payout_file_known'),
-        ),
-        migrations.AddIndex(
-            model_name='filedownload',
-            index=models.Index(fields=['person', 'at'], name='file_download_by_person'),
-        ),
-        migrations.AddConstraint(
-            model_name='resultfile',
-            constraint=models.CheckConstraint(condition=models.Q(('size__gt', 0)), name='result_file_not_empty'),
-        ),
-        migrations.AddConstraint(
-            model_name='resultline',
-            constraint=models.UniqueConstraint(fields=('file', 'row'), name='result_row_applied_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='resultline',
-            constraint=models.CheckConstraint(condition=models.Q(('outcome__in', ['paid', 'failed', 'already'])), name='result_outcome_known'),
+            options={
+                'constraints': [models.UniqueConstraint(fields=('file', 'row'), name='result_row_applied_once'), models.CheckConstraint(condition=models.Q(('outcome__in', ['paid', 'failed', 'already'])), name='result_outcome_known')],
+            },
         ),
     ]

@@ -40,6 +40,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 'permissions': [('close_books', 'Can close the books of days and months')],
+                'indexes': [models.Index(fields=['kind', '-last'], name='close_kind_newest'), models.Index(fields=['-last', '-id'], name='close_newest')],
+                'constraints': [models.UniqueConstraint(fields=('kind', 'first'), name='close_period_once'), models.UniqueConstraint(fields=('kind', 'previous'), name='close_continues_one_close'), models.CheckConstraint(condition=models.Q(models.Q(('first', models.F('last')), ('kind', 'day')), models.Q(('first__day', 1), ('first__lt', models.F('last')), ('kind', 'month')), _connector='OR'), name='close_of_a_day_or_a_month')],
             },
         ),
         migrations.CreateModel(
@@ -60,6 +62,9 @@ class Migration(migrations.Migration):
                 ('apart', models.BooleanField(help_text='Its transfers are counted by another figure too.')),
                 ('close', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='figures', to='wallet.close')),
             ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('close', 'figure', 'part', 'wallets', 'escrow', 'payouts', 'apart'), name='close_figure_part_once'), models.UniqueConstraint(fields=('close', 'number'), name='close_figure_number_once'), models.CheckConstraint(condition=models.Q(models.Q(('amount', 0), ('count', 0)), models.Q(('amount__gt', 0), ('count__gt', 0)), _connector='OR'), name='close_figure_counts_what_it_sums'), models.CheckConstraint(condition=models.Q(('escrow__range', (-1, 1)), ('payouts__range', (-1, 1)), ('wallets__range', (-1, 1))), name='close_figure_adds_or_takes'), models.CheckConstraint(condition=models.Q(('apart', False), models.Q(('escrow', 0), ('payouts', 0), ('wallets', 0)), _connector='OR'), name='close_figure_apart_moves_nothing'), models.CheckConstraint(condition=models.Q(('figure__regex', '^[a-z_]+$'), ('part__regex', '^[a-z_.]*$')), name='close_figure_named_plainly')],
+            },
         ),
         migrations.CreateModel(
             name='Holding',
@@ -75,6 +80,8 @@ class Migration(migrations.Migration):
             ],
             options={
                 'permissions': [('record_holding', 'Can enter what is held, and check it against liabilities')],
+                'indexes': [models.Index(django.db.models.functions.text.Lower('name'), models.OrderBy(models.F('as_of'), descending=True), models.OrderBy(models.F('id'), descending=True), name='holding_newest_by_name')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('amount__gte', 0)), name='holding_not_negative'), models.CheckConstraint(condition=models.Q(models.Q(('name', ''), _negated=True), models.Q(('source', ''), _negated=True)), name='holding_says_where_and_whence'), models.CheckConstraint(condition=models.Q(('as_of__lte', models.F('entered_at'))), name='holding_not_of_the_future')],
             },
         ),
         migrations.CreateModel(
@@ -95,70 +102,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'verbose_name': 'liabilities check',
+                'constraints': [models.CheckConstraint(condition=models.Q(('at__lte', models.F('checked_at'))), name='check_not_of_the_future')],
             },
-        ),
-        migrations.AddIndex(
-            model_name='close',
-            index=models.Index(fields=['kind', '-last'], name='close_kind_newest'),
-        ),
-        migrations.AddIndex(
-            model_name='close',
-            index=models.Index(fields=['-last', '-id'], name='close_newest'),
-        ),
-        migrations.AddConstraint(
-            model_name='close',
-            constraint=models.UniqueConstraint(fields=('kind', 'first'), name='close_period_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='close',
-            constraint=models.UniqueConstraint(fields=('kind', 'previous'), name='close_continues_one_close'),
-        ),
-        migrations.AddConstraint(
-            model_name='close',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('first', models.F('last')), ('kind', 'day')), models.Q(('first__day', 1), ('first__lt', models.F('last')), ('kind', 'month')), _connector='OR'), name='close_of_a_day_or_a_month'),
-        ),
-        migrations.AddConstraint(
-            model_name='closefigure',
-            constraint=models.UniqueConstraint(fields=('close', 'figure', 'part', 'wallets', 'escrow', 'payouts', 'apart'), name='close_figure_part_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='closefigure',
-            constraint=models.UniqueConstraint(fields=('close', 'number'), name='close_figure_number_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='closefigure',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('amount', 0), ('count', 0)), models.Q(('amount__gt', 0), ('count__gt', 0)), _connector='OR'), name='close_figure_counts_what_it_sums'),
-        ),
-        migrations.AddConstraint(
-            model_name='closefigure',
-            constraint=models.CheckConstraint(condition=models.Q(('escrow__range', (-1, 1)), ('payouts__range', (-1, 1)), ('wallets__range', (-1, 1))), name='close_figure_adds_or_takes'),
-        ),
-        migrations.AddConstraint(
-            model_name='closefigure',
-            constraint=models.CheckConstraint(condition=models.Q(('apart', False), models.Q(('escrow', 0), ('payouts', 0), ('wallets', 0)), _connector='OR'), name='close_figure_apart_moves_nothing'),
-        ),
-        migrations.AddConstraint(
-            model_name='closefigure',
-            constraint=models.CheckConstraint(condition=models.Q(('figure__regex', '^[a-z_]+$'), ('part__regex', '^[a-z_.]*$')), name='close_figure_named_plainly'),
-        ),
-        migrations.AddIndex(
-            model_name='holding',
-            index=models.Index(django.db.models.functions.text.Lower('name'), models.OrderBy(models.F('as_of'), descending=True), models.OrderBy(models.F('id'), descending=True), name='holding_newest_by_name'),
-        ),
-        migrations.AddConstraint(
-            model_name='holding',
-            constraint=models.CheckConstraint(condition=models.Q(('amount__gte', 0)), name='holding_not_negative'),
-        ),
-        migrations.AddConstraint(
-            model_name='holding',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('name', ''), _negated=True), models.Q(('source', ''), _negated=True)), name='holding_says_where_and_whence'),
-        ),
-        migrations.AddConstraint(
-            model_name='holding',
-            constraint=models.CheckConstraint(condition=models.Q(('as_of__lte', models.F('entered_at'))), name='holding_not_of_the_future'),
-        ),
-        migrations.AddConstraint(
-            model_name='liabilitycheck',
-            constraint=models.CheckConstraint(condition=models.Q(('at__lte', models.F('checked_at'))), name='check_not_of_the_future'),
         ),
     ]
