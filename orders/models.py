@@ -10,10 +10,11 @@ from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
-from django_fsm import FSMField, FSMModelMixin, transition
+from django_fsm import FSMModelMixin, transition
 
 from smsactivator.common.history import records
 from smsactivator.common.money import MoneyField
+from smsactivator.common.states import StateField
 from wallet.models import Customer, Transfer
 
 LEAST_REASON = 5  # characters that say why somebody reads SMS in full
@@ -181,7 +182,7 @@ class Order(FSMModelMixin, models.Model):
     rental_hours = models.PositiveIntegerField(null=True)
     price = MoneyField()
 
-    state = FSMField(default=State.PLACED, choices=State, protected=True, max_length=20)
+    state = StateField(default=State.PLACED, choices=State, protected=True, max_length=20)
     idempotency_key = models.CharField(max_length=128)
     placed_at = models.DateTimeField()
     allocated_at = models.DateTimeField(null=True)
@@ -197,7 +198,7 @@ class Order(FSMModelMixin, models.Model):
     broken_signal = models.CharField(max_length=64, default="")
 
     phone = models.CharField(max_length=20, default="")
-    upstream_side = FSMField(
+    upstream_side = StateField(
         default=UpstreamSide.NONE, choices=UpstreamSide, protected=True, max_length=12
     )
     upstream_ref = models.CharField(max_length=64, default="")

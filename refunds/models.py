@@ -8,12 +8,13 @@ from typing import ClassVar
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
-from django_fsm import FSMField, FSMModelMixin, transition
+from django_fsm import FSMModelMixin, transition
 
 from orders.models import Order
 from refunds import policy
 from smsactivator.common.history import records
 from smsactivator.common.money import MoneyField
+from smsactivator.common.states import StateField
 from wallet.models import Correction, Transfer
 
 
@@ -41,7 +42,7 @@ class RefundRequest(FSMModelMixin, models.Model):
     clause = models.CharField(max_length=40, choices=policy.choices)
     amount = MoneyField(help_text="USD, the price of the order or a part of it.")
     reason = models.TextField(help_text="Why, for whoever reads this in years.")
-    state = FSMField(
+    state = StateField(
         default=State.REQUESTED, choices=State, protected=True, max_length=12, editable=False
     )
     # The policy's verdict when it was requested, by the version in force when the order was placed.

@@ -6,9 +6,10 @@ from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
-from django_fsm import FSMField, FSMModelMixin, transition
+from django_fsm import FSMModelMixin, transition
 
 from smsactivator.common.history import records
+from smsactivator.common.states import StateField
 from support.models.tickets import Message
 
 MOST_TRIES = 8
@@ -36,7 +37,7 @@ class Outbound(FSMModelMixin, models.Model):
     message = models.ForeignKey(Message, on_delete=models.PROTECT, related_name="deliveries")
     way = models.CharField(max_length=8, choices=Way)
     key = models.CharField("idempotency key", max_length=200, unique=True)
-    state = FSMField(
+    state = StateField(
         default=State.QUEUED, choices=State, protected=True, max_length=8, editable=False
     )
     queued_at = models.DateTimeField()

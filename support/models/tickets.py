@@ -9,11 +9,12 @@ from django.contrib.postgres.indexes import GinIndex
 from django.contrib.postgres.search import SearchVector
 from django.db import models
 from django.db.models import F, Q
-from django_fsm import FSMField, FSMModelMixin, transition
+from django_fsm import FSMModelMixin, transition
 
 from orders.models import Order
 from refunds.models import RefundRequest
 from smsactivator.common.history import records
+from smsactivator.common.states import StateField
 from wallet.models import Customer, Payout
 
 LONGEST_SUBJECT = 200
@@ -50,7 +51,7 @@ class Ticket(FSMModelMixin, models.Model):
     )
     subject = models.CharField(max_length=LONGEST_SUBJECT)
     channel = models.CharField(max_length=8, choices=Channel)
-    state = FSMField(
+    state = StateField(
         default=State.NEW, choices=State, protected=True, max_length=10, editable=False
     )
     queue = models.CharField(max_length=8, choices=Queue, default=Queue.AGENTS)

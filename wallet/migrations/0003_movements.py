@@ -27,7 +27,7 @@ class Migration(migrations.Migration):
                 ('evidence', models.TextField(help_text='What the provider sent, in its words.')),
                 ('froze', models.BooleanField(editable=False)),
                 ('recorded_at', models.DateTimeField()),
-                ('state', django_fsm.FSMField(choices=[('open', 'Open'), ('dismissed', 'Dismissed'), ('upheld', 'Termination requested')], default='open', max_length=16, protected=True)),
+                ('state', models.CharField(choices=[('open', 'Open'), ('dismissed', 'Dismissed'), ('upheld', 'Termination requested')], default='open', max_length=16)),
                 ('decided_at', models.DateTimeField(null=True)),
                 ('decision_reason', models.TextField(blank=True, default='')),
             ],
@@ -41,7 +41,7 @@ class Migration(migrations.Migration):
             name='Correction',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('state', django_fsm.FSMField(choices=[('requested', 'Waiting for a second person'), ('confirmed', 'Confirmed'), ('rejected', 'Rejected'), ('withdrawn', 'Withdrawn')], default='requested', editable=False, max_length=16, protected=True)),
+                ('state', models.CharField(choices=[('requested', 'Waiting for a second person'), ('confirmed', 'Confirmed'), ('rejected', 'Rejected'), ('withdrawn', 'Withdrawn')], default='requested', editable=False, max_length=16)),
                 ('reason', models.TextField(help_text='Why, for whoever reads this in years.')),
                 ('requested_at', models.DateTimeField()),
                 ('request_key', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
@@ -65,7 +65,7 @@ class Migration(migrations.Migration):
                 ('evidence', models.TextField(help_text='What the provider sent, in its words.')),
                 ('froze', models.BooleanField(editable=False)),
                 ('recorded_at', models.DateTimeField()),
-                ('state', django_fsm.FSMField(choices=[('open', 'Open'), ('dismissed', 'Dismissed'), ('upheld', 'Termination requested')], default='open', max_length=16, protected=True)),
+                ('state', models.CharField(choices=[('open', 'Open'), ('dismissed', 'Dismissed'), ('upheld', 'Termination requested')], default='open', max_length=16)),
                 ('decided_at', models.DateTimeField(null=True)),
                 ('decision_reason', models.TextField(blank=True, default='')),
                 ('history_id', models.BigAutoField(editable=False, primary_key=True, serialize=False)),
@@ -86,7 +86,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigIntegerField(auto_created=True, blank=True, db_index=True, verbose_name='ID')),
                 ('history_actor', models.CharField(default='', editable=False, max_length=200)),
-                ('state', django_fsm.FSMField(choices=[('requested', 'Waiting for a second person'), ('confirmed', 'Confirmed'), ('rejected', 'Rejected'), ('withdrawn', 'Withdrawn')], default='requested', editable=False, max_length=16, protected=True)),
+                ('state', models.CharField(choices=[('requested', 'Waiting for a second person'), ('confirmed', 'Confirmed'), ('rejected', 'Rejected'), ('withdrawn', 'Withdrawn')], default='requested', editable=False, max_length=16)),
                 ('reason', models.TextField(help_text='Why, for whoever reads this in years.')),
                 ('requested_at', models.DateTimeField()),
                 ('request_key', models.UUIDField(db_index=True, default=uuid.uuid4, editable=False)),
@@ -112,7 +112,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigIntegerField(auto_created=True, blank=True, db_index=True, verbose_name='ID')),
                 ('history_actor', models.CharField(default='', editable=False, max_length=200)),
-                ('state', django_fsm.FSMField(choices=[('requested', 'Waiting for a second person'), ('confirmed', 'Confirmed'), ('rejected', 'Rejected'), ('withdrawn', 'Withdrawn')], default='requested', editable=False, max_length=16, protected=True)),
+                ('state', models.CharField(choices=[('requested', 'Waiting for a second person'), ('confirmed', 'Confirmed'), ('rejected', 'Rejected'), ('withdrawn', 'Withdrawn')], default='requested', editable=False, max_length=16)),
                 ('reason', models.TextField(help_text='Why, for whoever reads this in years.')),
                 ('requested_at', models.DateTimeField()),
                 ('request_key', models.UUIDField(db_index=True, default=uuid.uuid4, editable=False)),
@@ -158,7 +158,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigIntegerField(auto_created=True, blank=True, db_index=True, verbose_name='ID')),
                 ('history_actor', models.CharField(default='', editable=False, max_length=200)),
-                ('state', django_fsm.FSMField(choices=[('requested', 'Waiting for a second person'), ('confirmed', 'Confirmed'), ('rejected', 'Rejected'), ('withdrawn', 'Withdrawn')], default='requested', editable=False, max_length=16, protected=True)),
+                ('state', models.CharField(choices=[('requested', 'Waiting for a second person'), ('confirmed', 'Confirmed'), ('rejected', 'Rejected'), ('withdrawn', 'Withdrawn')], default='requested', editable=False, max_length=16)),
                 ('reason', models.TextField(help_text='Why, for whoever reads this in years.')),
                 ('requested_at', models.DateTimeField()),
                 ('request_key', models.UUIDField(db_index=True, default=uuid.uuid4, editable=False)),
@@ -186,7 +186,7 @@ class Migration(migrations.Migration):
             name='HistoricalWallet',
             fields=[
                 ('history_actor', models.CharField(default='', editable=False, max_length=200)),
-                ('state', django_fsm.FSMField(choices=[('active', 'Active'), ('frozen', 'Frozen (no spending; refunds still arrive)'), ('forfeited', 'Forfeited (the account is terminated)'), ('closed', 'Closed')], default='active', editable=False, max_length=16, protected=True)),
+                ('state', models.CharField(choices=[('active', 'Active'), ('frozen', 'Frozen (no spending; refunds still arrive)'), ('forfeited', 'Forfeited (the account is terminated)'), ('closed', 'Closed')], default='active', editable=False, max_length=16)),
                 ('history_id', models.BigAutoField(editable=False, primary_key=True, serialize=False)),
                 ('history_date', models.DateTimeField()),
                 ('history_change_reason', models.TextField(null=True)),
@@ -204,7 +204,7 @@ class Migration(migrations.Migration):
             name='Reinstatement',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('state', django_fsm.FSMField(choices=[('requested', 'Waiting for a second person'), ('confirmed', 'Confirmed'), ('rejected', 'Rejected'), ('withdrawn', 'Withdrawn')], default='requested', editable=False, max_length=16, protected=True)),
+                ('state', models.CharField(choices=[('requested', 'Waiting for a second person'), ('confirmed', 'Confirmed'), ('rejected', 'Rejected'), ('withdrawn', 'Withdrawn')], default='requested', editable=False, max_length=16)),
                 ('reason', models.TextField(help_text='Why, for whoever reads this in years.')),
                 ('requested_at', models.DateTimeField()),
                 ('request_key', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
@@ -241,7 +241,7 @@ class Migration(migrations.Migration):
             name='Termination',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('state', django_fsm.FSMField(choices=[('requested', 'Waiting for a second person'), ('confirmed', 'Confirmed'), ('rejected', 'Rejected'), ('withdrawn', 'Withdrawn')], default='requested', editable=False, max_length=16, protected=True)),
+                ('state', models.CharField(choices=[('requested', 'Waiting for a second person'), ('confirmed', 'Confirmed'), ('rejected', 'Rejected'), ('withdrawn', 'Withdrawn')], default='requested', editable=False, max_length=16)),
                 ('reason', models.TextField(help_text='Why, for whoever reads this in years.')),
                 ('requested_at', models.DateTimeField()),
                 ('request_key', models.UUIDField(default=uuid.uuid4, editable=False, unique=True)),
@@ -309,7 +309,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='wallet',
             name='state',
-            field=django_fsm.FSMField(choices=[('active', 'Active'), ('frozen', 'Frozen (no spending; refunds still arrive)'), ('forfeited', 'Forfeited (the account is terminated)'), ('closed', 'Closed')], default='active', editable=False, max_length=16, protected=True),
+            field=models.CharField(choices=[('active', 'Active'), ('frozen', 'Frozen (no spending; refunds still arrive)'), ('forfeited', 'Forfeited (the account is terminated)'), ('closed', 'Closed')], default='active', editable=False, max_length=16),
         ),
         migrations.AlterField(
             model_name='transfer',

@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigIntegerField(auto_created=True, blank=True, db_index=True, verbose_name='ID')),
                 ('history_actor', models.CharField(default='', editable=False, max_length=200)),
                 ('profile', models.CharField(help_text='Whose files are made of it.', max_length=16)),
-                ('state', django_fsm.FSMField(choices=[('gathered', 'Gathered'), ('exported', 'Exported'), ('submitted', 'Submitted'), ('voided', 'Voided')], default='gathered', max_length=16, protected=True)),
+                ('state', models.CharField(choices=[('gathered', 'Gathered'), ('exported', 'Exported'), ('submitted', 'Submitted'), ('voided', 'Voided')], default='gathered', max_length=16)),
                 ('count', models.PositiveIntegerField(verbose_name='payouts')),
                 ('total', smsactivator.common.money.MoneyField(decimal_places=4, help_text='USD.', max_digits=19)),
                 ('left_out', models.JSONField(blank=True, default=list)),
@@ -56,7 +56,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('profile', models.CharField(help_text='Whose files are made of it.', max_length=16)),
-                ('state', django_fsm.FSMField(choices=[('gathered', 'Gathered'), ('exported', 'Exported'), ('submitted', 'Submitted'), ('voided', 'Voided')], default='gathered', max_length=16, protected=True)),
+                ('state', models.CharField(choices=[('gathered', 'Gathered'), ('exported', 'Exported'), ('submitted', 'Submitted'), ('voided', 'Voided')], default='gathered', max_length=16)),
                 ('count', models.PositiveIntegerField(verbose_name='payouts')),
                 ('total', smsactivator.common.money.MoneyField(decimal_places=4, help_text='USD.', max_digits=19)),
                 ('left_out', models.JSONField(blank=True, default=list)),

@@ -23,7 +23,7 @@ class Migration(migrations.Migration):
             name='Export',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('state', django_fsm.FSMField(choices=[('queued', 'Waiting for a worker'), ('running', 'Being written'), ('done', 'Done'), ('failed', 'Failed'), ('cancelled', 'Cancelled'), ('expired', 'Expired')], default='queued', editable=False, max_length=12, protected=True)),
+                ('state', models.CharField(choices=[('queued', 'Waiting for a worker'), ('running', 'Being written'), ('done', 'Done'), ('failed', 'Failed'), ('cancelled', 'Cancelled'), ('expired', 'Expired')], default='queued', editable=False, max_length=12)),
                 ('dataset', models.CharField(max_length=32)),
                 ('since', models.DateField(help_text='The first day, UTC.', verbose_name='from')),
                 ('until', models.DateField(help_text='The last day, UTC.', verbose_name='to')),
@@ -70,7 +70,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigIntegerField(auto_created=True, blank=True, db_index=True, verbose_name='ID')),
                 ('history_actor', models.CharField(default='', editable=False, max_length=200)),
-                ('state', django_fsm.FSMField(choices=[('queued', 'Waiting for a worker'), ('running', 'Being written'), ('done', 'Done'), ('failed', 'Failed'), ('cancelled', 'Cancelled'), ('expired', 'Expired')], default='queued', editable=False, max_length=12, protected=True)),
+                ('state', models.CharField(choices=[('queued', 'Waiting for a worker'), ('running', 'Being written'), ('done', 'Done'), ('failed', 'Failed'), ('cancelled', 'Cancelled'), ('expired', 'Expired')], default='queued', editable=False, max_length=12)),
                 ('dataset', models.CharField(max_length=32)),
                 ('since', models.DateField(help_text='The first day, UTC.', verbose_name='from')),
                 ('until', models.DateField(help_text='The last day, UTC.', verbose_name='to')),

@@ -8,10 +8,11 @@ from typing import ClassVar
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
-from django_fsm import FSMField, FSMModelMixin, transition
+from django_fsm import FSMModelMixin, transition
 
 from smsactivator.common.history import records
 from smsactivator.common.money import MoneyField
+from smsactivator.common.states import StateField
 from wallet.models.payouts import Payout
 
 
@@ -30,7 +31,7 @@ class PayoutBatch(FSMModelMixin, models.Model):
         VOIDED = "voided", "Voided"
 
     profile = models.CharField(max_length=16, help_text="Whose files are made of it.")
-    state = FSMField(default=State.GATHERED, choices=State, protected=True, max_length=16)
+    state = StateField(default=State.GATHERED, choices=State, protected=True, max_length=16)
     count = models.PositiveIntegerField("payouts")
     total = MoneyField(help_text="USD.")
     # Of those that were wanted: [["PO-000123", "why not"], …].

@@ -6,10 +6,11 @@ from typing import ClassVar
 
 from django.db import models
 from django.db.models import Q
-from django_fsm import FSMField, FSMModelMixin, transition
+from django_fsm import FSMModelMixin, transition
 
 from smsactivator.common.history import records
 from smsactivator.common.money import MoneyField
+from smsactivator.common.states import StateField
 
 # Account numbers below this are the shop's; from here on they are customers' (and so wallets').
 FIRST_WALLET = 1000
@@ -112,7 +113,7 @@ class Wallet(FSMModelMixin, models.Model):
     customer = models.OneToOneField(
         Customer, on_delete=models.PROTECT, primary_key=True, related_name="wallet"
     )
-    state = FSMField(
+    state = StateField(
         default=State.ACTIVE,
         choices=State,
         protected=True,

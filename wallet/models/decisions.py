@@ -11,10 +11,11 @@ from django.contrib.auth.models import Group
 from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import F, Q
-from django_fsm import FSMField, FSMModelMixin, transition
+from django_fsm import FSMModelMixin, transition
 
 from smsactivator.common.history import records
 from smsactivator.common.money import MoneyField
+from smsactivator.common.states import StateField
 from wallet.models.customers import Customer
 from wallet.models.ledger import Deposit, Transfer
 
@@ -65,7 +66,7 @@ class Decision(FSMModelMixin, models.Model):
         REJECTED = "rejected", "Rejected"
         WITHDRAWN = "withdrawn", "Withdrawn"
 
-    state = FSMField(
+    state = StateField(
         default=State.REQUESTED, choices=State, protected=True, max_length=16, editable=False
     )
     reason = models.TextField(help_text="Why, for whoever reads this in years.")
@@ -213,7 +214,7 @@ class Claim(FSMModelMixin, models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+"
     )
     recorded_at = models.DateTimeField()
-    state = FSMField(default=State.OPEN, choices=State, protected=True, max_length=16)
+    state = StateField(default=State.OPEN, choices=State, protected=True, max_length=16)
     decided_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+"
     )

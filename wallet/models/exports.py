@@ -8,11 +8,12 @@ from typing import ClassVar
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Q
-from django_fsm import FSMField, FSMModelMixin, transition
+from django_fsm import FSMModelMixin, transition
 
 from smsactivator.common.exports import label_of
 from smsactivator.common.history import records
 from smsactivator.common.periods import Period
+from smsactivator.common.states import StateField
 
 
 class Export(FSMModelMixin, models.Model):
@@ -31,7 +32,7 @@ class Export(FSMModelMixin, models.Model):
         CANCELLED = "cancelled", "Cancelled"
         EXPIRED = "expired", "Expired"
 
-    state = FSMField(
+    state = StateField(
         default=State.QUEUED, choices=State, protected=True, max_length=12, editable=False
     )
     dataset = models.CharField(max_length=32)

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 from django.conf import settings
 from django.db import models
 from django.db.models import F, Func, Q
-from django_fsm import FSMField, FSMModelMixin, transition
+from django_fsm import FSMModelMixin, transition
 
 from smsactivator.common.history import records
 from smsactivator.common.money import MoneyField
+from smsactivator.common.states import StateField
 from wallet.models.customers import Customer
 from wallet.models.ledger import Transfer
 
@@ -124,7 +125,7 @@ class Payout(FSMModelMixin, models.Model):
     # Of the form that was sent: sent twice, it is one payout.
     request_key = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
 
-    state = FSMField(default=State.REQUESTED, choices=State, protected=True, max_length=16)
+    state = StateField(default=State.REQUESTED, choices=State, protected=True, max_length=16)
     # A failed payout that is sent again is the next attempt, approved anew, and by somebody else
     # than who asked for it: else one person could call a payout failed and pay it twice.
     attempt = models.PositiveSmallIntegerField(default=1)
