@@ -22,15 +22,16 @@ MemoRule = PayoutMethod.MemoRule
 MEMO = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 TRON_MAINNET = b"\x41"
 STELLAR_ACCOUNT = 6 << 3
-# What providers call a network: its name, its coin, and its standard of tokens.
-NETWORK_NAMES: tuple[set[str], ...] = (
-    {"TRON", "TRX", "TRC20"},
-    {"ETHEREUM", "ETH", "ERC20"},
-    {"SOLANA", "SOL", "SPL"},
-    {"STELLAR", "XLM"},
-    {"TON", "TONCOIN"},
-    {"BSC", "BNB", "BEP20"},
-    {"POLYGON", "MATIC", "POL"},
+# What others call a network: our name, the standard of tokens that customers write, or "", and what
+# else providers write, as the name of its coin.
+NETWORKS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("TRON", "TRC-20", ("TRX",)),
+    ("ETHEREUM", "ERC-20", ("ETH",)),
+    ("SOLANA", "", ("SOL", "SPL")),
+    ("STELLAR", "", ("XLM",)),
+    ("TON", "", ("TONCOIN",)),
+    ("BSC", "BEP-20", ("BNB",)),
+    ("POLYGON", "", ("MATIC", "POL")),
 )
 # Bounceable and not; a test network's has 0x80 set beside.
 TON_TAGS = {0x11, 0x51}
@@ -85,8 +86,20 @@ def check_hash(method: PayoutMethod, transaction_hash: str) -> str:
 
 def is_network(method: PayoutMethod, name: str) -> bool:
     """Whether a provider means the method's network by this name, in capitals or not."""
-    ours, theirs = (re.sub(r"[-_ ]", "", one).upper() for one in (method.network, name))
-    return ours == theirs or any({ours, theirs} <= names for names in NETWORK_NAMES)
+    ours, theirs = _plain(method.network), _plain(name)
+    return ours == theirs or any(
+        {ours, theirs} <= {network, _plain(standard), *more} - {""}
+        for network, standard, more in NETWORKS
+    )
+
+
+def standard_of(method: PayoutMethod) -> str:
+    """The standard of tokens by which customers know the method's network, as TRC-20, or ""."""
+    return next((standard for network, standard, _ in NETWORKS if network == method.network), "")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_ ]", "", name).upper()
 
 
 def _tron(address: str) -> str:

@@ -10,16 +10,13 @@ from django.db import transaction
 from smsactivator.common import history
 from smsactivator.common.errors import Refused
 from smsactivator.common.history import Actor
+from wallet import addresses
 from wallet.deciding import given
 from wallet.limits import require
 from wallet.models import PayoutMethod
 
 # Payouts were asked for in it: another coin or network is another method.
 FIXED = ("code", "currency", "network", "address_format")
-
-
-# What exchanges, and so customers, call a coin on these networks.
-STANDARDS = {"TRON": "TRC-20", "ETHEREUM": "ERC-20"}
 
 
 class MethodFixed(Refused):
@@ -30,7 +27,7 @@ class MethodFixed(Refused):
 
 def as_customers_call_it(method: PayoutMethod) -> str:
     """A method with the name that customers write for its network, if there is one."""
-    standard = STANDARDS.get(method.network)
+    standard = addresses.standard_of(method)
     return f"{method} ({standard})" if standard else str(method)
 
 

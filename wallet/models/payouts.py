@@ -310,8 +310,6 @@ class Payout(FSMModelMixin, models.Model):
             models.Index(fields=["state", "id"], name="payout_by_state"),
             models.Index(fields=["requested_at"], name="payout_by_time"),
             models.Index(fields=["address"], name="payout_by_address"),
-            models.Index(fields=["approved_by", "approved_at"], name="payout_by_approver"),
-            models.Index(fields=["second_by", "second_at"], name="payout_by_second_approver"),
         ]
         permissions = [
             ("request_payout", "Can request payouts"),
