@@ -140,6 +140,8 @@ def django_db_setup(django_db_setup, django_db_blocker):
     from django.db.backends.postgresql.operations import DatabaseOperations
 
     with django_db_blocker.unblock(), connection.cursor() as cursor:
+        # A database kept by --reuse-db has the copy of the run before, which may be of older rows.
+        cursor.execute("DROP SCHEMA IF EXISTS migrated CASCADE")
         cursor.execute("CREATE SCHEMA migrated")
         migrated = []
         for table in connection.introspection.table_names(cursor):
