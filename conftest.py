@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import secrets
 import signal
 import tempfile
 import uuid
@@ -16,10 +17,12 @@ import pytest
 import redis
 from django.conf import settings
 
-# A failure in CI is one that the next run of the same commit shows again.
-hypothesis.settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    hypothesis.settings.load_profile("ci")
+# No example fails because the machine is busy. In CI they are the same each time: what fails there
+# the next run of the same commit shows again. Elsewhere they are new ones each time.
+UNHURRIED = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("fresh", print_blob=True, **UNHURRIED)
+hypothesis.settings.register_profile("ci", derandomize=True, **UNHURRIED)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "fresh")
 
 ENVIRONMENT = pytest.StashKey[contextlib.ExitStack]()
 
@@ -34,6 +37,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is None:
+        if not os.environ.get("CI") and config.option.hypothesis_seed is None:
+            # Drawn here, for all of xdist's workers, and told: the run can be done again.
+            config.option.hypothesis_seed = str(secrets.randbelow(2**32))
         stack = config.stash[ENVIRONMENT] = contextlib.ExitStack()
         # Ended by a supervisor as by Ctrl-C: in order.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -51,6 +57,22 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.CELERY_BROKER_TRANSPORT_OPTIONS["global_keyprefix"] = os.environ["REDIS_PREFIX"]
     # The real one is slow on purpose.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Races, and whatever else needs real transactions, depend on the servers: mark them so."""
+    for item in items:
+        database = item.get_closest_marker("django_db")
+        if database is not None and database.kwargs.get("transaction"):
+            item.add_marker("servers")
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    """How to draw the same examples again."""
+    if os.environ.get("CI"):
+        return "random examples: the same in each run of CI"
+    return f"random examples: --hypothesis-seed={config.option.hypothesis_seed} draws these again"
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -439,11 +439,12 @@ def test_ten_thousand_live_numbers_are_listed_quickly(world: World) -> None:
     world.sim.market.opening_balance = Decimal(10_000)
     for n in range(10_000):
         world.sim.market.buy("tg", "6", f"o{n}")
-    started = time.perf_counter()
+    started = time.process_time()
 
     listed = world.ask("getActiveActivations")["activeActivations"]
 
-    assert time.perf_counter() - started < 2
+    # Of the processor, however busy it is with others.
+    assert time.process_time() - started < 2
     assert len(listed) == 10_000
 
 

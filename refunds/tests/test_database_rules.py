@@ -17,7 +17,7 @@ from refunds.tests import world
 from wallet.models import Transfer, Wallet
 from wallet.tests.attack import CHECK, NOT_NULL, RESTRICT, UNIQUE, assert_refused, run
 
-pytestmark = [pytest.mark.django_db, pytest.mark.broken_books]
+pytestmark = [pytest.mark.django_db, pytest.mark.broken_books, pytest.mark.servers]
 
 SETTLED = "order_settled_exactly_when_not_open"
 

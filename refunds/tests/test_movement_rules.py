@@ -19,7 +19,7 @@ from wallet.models import Correction, Deposit, Transfer, Wallet
 from wallet.tests.attack import CHECK, RESTRICT, UNIQUE, assert_refused, run
 from wallet.tests.world import person
 
-pytestmark = [pytest.mark.django_db, pytest.mark.broken_books]
+pytestmark = [pytest.mark.django_db, pytest.mark.broken_books, pytest.mark.servers]
 
 
 @pytest.fixture

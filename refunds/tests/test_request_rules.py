@@ -31,7 +31,7 @@ from wallet.tests.attack import (
 )
 from wallet.tests.world import person
 
-pytestmark = [pytest.mark.django_db, pytest.mark.broken_books]
+pytestmark = [pytest.mark.django_db, pytest.mark.broken_books, pytest.mark.servers]
 
 TABLE = "refunds_refundrequest"
 

@@ -218,7 +218,7 @@ def test_refunds_are_filtered_by_clause_upstream_and_day() -> None:
     failed = world.refund(
         world.place(buyer, of=world.offer(at="Grizzly")), Clause.ALLOCATION_FAILED
     )
-    today = f"{timezone.now():%Y-%m-%d}"
+    today = f"{expired.created_at:%Y-%m-%d}"
 
     assert listed(client, "refunds_refund", clause__exact=Clause.NO_SMS_IN_TIME) == {expired.pk}
     upstream = str(failed.order.upstream_id)
@@ -961,14 +961,15 @@ def test_refund_requests_are_found_by_state_clause_verdict_time_and_search() -> 
     decisions.approve(sam, second.pk, reason="Kind")
     decisions.deny(sam, third.pk, reason="No evidence")
     page = "refunds_refundrequest"
-    today, tomorrow = (f"{timezone.now() + timedelta(days=days):%Y-%m-%d}" for days in (0, 1))
+    today = f"{first.requested_at:%Y-%m-%d}"
+    later = f"{third.requested_at + timedelta(days=1):%Y-%m-%d}"
 
     assert listed(client, page) == {first.pk, second.pk, third.pk}
     assert listed(client, page, state__exact="requested") == {first.pk}
     assert listed(client, page, clause__exact="ticket.wrong_service") == {third.pk}
     assert listed(client, page, against_verdict__exact="1") == {second.pk}
     assert len(listed(client, page, requested_at_from_0=today)) == 3
-    assert listed(client, page, requested_at_from_0=tomorrow) == set()
+    assert listed(client, page, requested_at_from_0=later) == set()
     assert listed(client, page, q="tg-bob") == {second.pk}
     assert listed(client, page, customer=str(orders[2].customer_id)) == {third.pk}
     assert listed(client, page, q=str(orders[0].pk)) >= {first.pk}

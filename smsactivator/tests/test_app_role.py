@@ -11,7 +11,7 @@ from django.db import connection
 from smsactivator.management.commands import grant_app_role
 from wallet.tests.attack import APPLICATION, DENIED, _refusal, as_owner
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.servers]
 
 
 def granted() -> dict[str, set[str]]:

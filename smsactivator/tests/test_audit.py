@@ -34,7 +34,7 @@ from wallet.tests import world as wallets
 from wallet.tests.attack import triggers_aside
 from wallet.tests.together import at_once
 
-pytestmark = [pytest.mark.django_db, pytest.mark.broken_books]
+pytestmark = [pytest.mark.django_db, pytest.mark.broken_books, pytest.mark.servers]
 
 PAST = timedelta(seconds=1)
 NAMES = [check.name for check in CHECKS]

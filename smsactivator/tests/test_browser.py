@@ -35,7 +35,7 @@ ARGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
-PATIENCE = 10_000  # milliseconds
+PATIENCE = 60_000  # milliseconds, for a busy machine
 
 
 @pytest.fixture(scope="module")

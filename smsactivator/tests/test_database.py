@@ -14,6 +14,7 @@ from wallet.tests.attack import RESTRICT, assert_refused
 
 
 @pytest.mark.django_db
+@pytest.mark.servers
 def test_migrations_say_what_the_models_say():
     output = StringIO()
     call_command("makemigrations", "--check", "--dry-run", stdout=output)

@@ -25,7 +25,7 @@ from support.tests import threads
 from wallet.tests.attack import as_owner
 from wallet.tests.together import at_once
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.servers]
 
 NOON = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -21,7 +21,7 @@ from wallet.models import AuditRun, Transfer
 from wallet.tests import world as wallets
 from wallet.tests.attack import triggers_aside
 
-pytestmark = [pytest.mark.django_db, pytest.mark.broken_books]
+pytestmark = [pytest.mark.django_db, pytest.mark.broken_books, pytest.mark.servers]
 
 ADMINS = [("Books", "books@example.com")]
 

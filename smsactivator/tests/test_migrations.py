@@ -17,6 +17,8 @@ from django.conf import settings
 from django.db import connection
 from psycopg import sql
 
+pytestmark = pytest.mark.servers
+
 # The first release, as it was deployed.
 RELEASED = (("smsactivator", "0001"), ("refunds", "0002"), ("orders", "0002"), ("wallet", "0002"))
 

@@ -13,7 +13,7 @@ from smsactivator.tests import closing as books
 from smsactivator.tests.closing import at, on
 from wallet.tests.attack import triggers_aside
 
-pytestmark = [pytest.mark.django_db, pytest.mark.broken_books]
+pytestmark = [pytest.mark.django_db, pytest.mark.broken_books, pytest.mark.servers]
 
 
 @pytest.fixture(autouse=True)

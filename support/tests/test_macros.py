@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import re
-import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import Any
@@ -31,7 +30,7 @@ from support.models import Macro, Message, Outbound, Ticket
 from support.tests.world import MONDAY, agent, ask, delivered, refund, senior, version
 from wallet.deciding import ReasonMissing
 from wallet.models import Transfer, Wallet
-from wallet.tests.together import PATIENCE
+from wallet.tests.together import PATIENCE, somebody_waits_for_a_lock
 from wallet.tests.world import person
 
 pytestmark = pytest.mark.django_db
@@ -295,16 +294,6 @@ def test_a_title_that_somebody_takes_at_the_same_moment_is_refused_and_what_was_
     for kept in ("with this Title already exists", "My own words", "Often said"):
         assert kept in page
     assert [macro.body for macro in Macro.objects.all()] == ["Please wait."]
-
-
-def somebody_waits_for_a_lock() -> None:
-    until = time.monotonic() + PATIENCE
-    with connection.cursor() as cursor:
-        while time.monotonic() < until:
-            cursor.execute("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
-            if cursor.fetchone() == (True,):
-                return
-    raise AssertionError("nobody waits for the first")
 
 
 class RefusingAdmin(MacroAdmin):

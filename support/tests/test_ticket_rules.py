@@ -40,7 +40,7 @@ from support.tests.world import (
 from wallet import payouts
 from wallet.tests.attack import CHECK, FOREIGN_KEY, NOT_NULL, RESTRICT, UNIQUE, assert_refused
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.servers]
 
 APPEND_ONLY = [
     "support_message",

@@ -14,7 +14,7 @@ from wallet.tests.paying import HASH, Crew, taken_to, tron
 from wallet.tests.test_payout_rules import ending, let_go, moved, transfer
 from wallet.tests.test_resultsheets import HEADER, as_csv
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.servers]
 
 
 @pytest.fixture

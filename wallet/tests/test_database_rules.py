@@ -22,7 +22,7 @@ from wallet.tests.attack import (
     run,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.servers]
 
 COLUMNS = (
     "kind, debit_account, credit_account, amount, key, posted_at, "

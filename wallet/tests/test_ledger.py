@@ -19,7 +19,7 @@ from wallet.ledger import IdempotencyConflict, InsufficientFunds, Posting, Walle
 from wallet.models import Account, Deposit, Transfer
 from wallet.tests import world
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.servers]
 
 NOON = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
 

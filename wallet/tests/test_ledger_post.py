@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
-from datetime import timedelta
 from functools import partial
+from threading import Event
 from typing import Any
 
 import psycopg
@@ -16,9 +15,9 @@ from wallet import ledger
 from wallet.models import Transfer, Wallet
 from wallet.tests import world
 from wallet.tests.attack import CHECK, UNIQUE, _refusal, as_owner
-from wallet.tests.together import at_once
+from wallet.tests.together import PATIENCE, at_once, somebody_waits_for_a_lock
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.servers]
 
 
 def post(*postings: list[Any]) -> tuple[Any, Any]:
@@ -123,6 +122,7 @@ def test_it_gives_nobody_a_right_that_an_insert_does_not_give():
 def test_the_database_s_clock_is_read_under_the_locks(monkeypatch):
     monkeypatch.setattr(ledger, "_clock", lambda: None)
     ada = world.customer("5")
+    locked = Event()
     names = {"dbname", "user", "password", "host", "port"}
     given: Any = connection.get_connection_params().items()
 
@@ -131,17 +131,20 @@ def test_the_database_s_clock_is_read_under_the_locks(monkeypatch):
             another.execute(
                 "SELECT FROM wallet_wallet WHERE customer_id = %s FOR NO KEY UPDATE", [ada.pk]
             )
-            time.sleep(0.5)
+            locked.set()
+            somebody_waits_for_a_lock()
             row = another.execute("SELECT clock_timestamp()").fetchone()
             return row and row[0]
 
     def spend() -> Any:
-        time.sleep(0.2)
+        assert locked.wait(PATIENCE)
         return Transfer.objects.get(pk__in=world.post(world.spent(ada, "1"))).posted_at
 
     released, posted_at = at_once(hold, spend)
 
-    assert released <= posted_at < released + timedelta(seconds=30)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        assert released <= posted_at <= cursor.fetchone()[0]
 
 
 @pytest.mark.django_db(transaction=True)

@@ -11,7 +11,7 @@ from wallet.tests import paying, world
 from wallet.tests.attack import CHECK, FOREIGN_KEY, NOT_NULL, RESTRICT, UNIQUE, assert_refused, run
 from wallet.tests.paying import HASH, Crew, taken_to
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.servers]
 
 State = Payout.State
 OPEN = ("requested", "first_approved", "approved", "exported", "submitted", "failed")

@@ -20,7 +20,7 @@ from wallet.tests import world
 from wallet.tests.attack import CHECK, assert_refused, run, triggers_aside
 from wallet.tests.together import at_once
 
-pytestmark = [pytest.mark.django_db, pytest.mark.broken_books]
+pytestmark = [pytest.mark.django_db, pytest.mark.broken_books, pytest.mark.servers]
 
 FIRST = date(2025, 11, 20)
 
