@@ -126,7 +126,7 @@ def test_every_automatic_case_ends_by_itself(api, sim, upstream, tmp_path):
     def state(of: Order) -> str:
         return str(Order.objects.values_list("state", flat=True).get(pk=of.pk))
 
-    with worker(tmp_path, "-B", "-s", str(tmp_path / "schedule")):
+    with worker(tmp_path, "-B", "-s", str(tmp_path / "schedule"), ALLOCATION_TIMEOUT_SECONDS="600"):
         until(lambda: Sweep.objects.exists())
         sim.inject("getNumberV2", Fault.says("NO_NUMBERS"))
         refused = order("refused")
@@ -197,7 +197,7 @@ def test_an_order_whose_task_was_never_queued_is_allocated_by_the_beat(sim, upst
     app.control.purge()
     assert timezone.now() - order.placed_at < settings.ALLOCATION_TIMEOUT
 
-    with worker(tmp_path, "-B", "-s", str(tmp_path / "schedule")):
+    with worker(tmp_path, "-B", "-s", str(tmp_path / "schedule"), ALLOCATION_TIMEOUT_SECONDS="600"):
         until(lambda: Order.objects.get(pk=order.pk).state == State.AWAITING_SMS)
 
     assert sim.bought_for_order(str(order.pk)) == 1
