@@ -47,11 +47,11 @@ def record_sms(arrivals: Mapping[int, Sequence[Arrival]]) -> int:
     Returns how many orders were delivered.
     """
     # The same SMS is found again and again: only orders with a new one are worth a lock.
-    known = _known_messages(arrivals)
+    known = known_messages(arrivals)
     fresh = [
         order_id
         for order_id, found in arrivals.items()
-        if any(not _is_known(arrival.message, known[order_id]) for arrival in found)
+        if any(not is_known(arrival.message, known[order_id]) for arrival in found)
     ]
     try:
         return _record(fresh, arrivals)
@@ -71,14 +71,14 @@ def _record(fresh: Sequence[int], arrivals: Mapping[int, Sequence[Arrival]]) -> 
     now = timezone.now()
     with transaction.atomic():
         orders = lock(fresh)
-        known = _known_messages(fresh)
+        known = known_messages(fresh)
         messages: list[Sms] = []
         delivered: list[Order] = []
         rentals: list[Order] = []
         lost: list[Order] = []
         for order in orders:
             for arrival in arrivals[order.pk]:
-                if _is_known(arrival.message, known[order.pk]):
+                if is_known(arrival.message, known[order.pk]):
                     continue
                 known[order.pk].append(arrival.message)
                 late = _is_late(order, arrival)
@@ -219,7 +219,8 @@ def _is_late(order: Order, arrival: Arrival) -> bool:
     return order.state not in OPEN or not arrival.in_time
 
 
-def _is_known(message: Message, known: Sequence[Message]) -> bool:
+def is_known(message: Message, known: Sequence[Message]) -> bool:
+    """Whether the SMS is one of those."""
     return any(_is_same(message, one) for one in known)
 
 
@@ -234,7 +235,8 @@ def _is_same(one: Message, other: Message) -> bool:
     return one.text == other.text
 
 
-def _known_messages(order_ids: Collection[int]) -> defaultdict[int, list[Message]]:
+def known_messages(order_ids: Collection[int]) -> defaultdict[int, list[Message]]:
+    """The SMS that are stored of these orders, by order number."""
     known: defaultdict[int, list[Message]] = defaultdict(list)
     stored = Sms.objects.filter(order__in=order_ids).values_list("order_id", "code", "text")
     for order_id, code, text in stored:

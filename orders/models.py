@@ -29,7 +29,14 @@ class Upstream(models.Model):
     base_url = models.URLField(help_text="Without /stubs/handler_api.php.")
     # Written by the polling alone (orders/polling.py).
     looked_at = models.DateTimeField(
-        null=True, editable=False, help_text="When the last complete look began."
+        null=True,
+        editable=False,
+        help_text="When the last complete look began; the deadlines before it were all looked at.",
+    )
+    unfinished_at = models.DateTimeField(
+        null=True,
+        editable=False,
+        help_text="When the last look began, if it left numbers for the next one to ask for.",
     )
     failing_since = models.DateTimeField(
         null=True, editable=False, help_text="The first failed look since the last complete one."
@@ -43,6 +50,7 @@ class Upstream(models.Model):
     history = records(
         excluded_fields=[
             "looked_at",
+            "unfinished_at",
             "failing_since",
             "failed_at",
             "look_lease_until",

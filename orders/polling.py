@@ -3,14 +3,15 @@
 One look at an upstream asks for its complete list of live activations, and for its history where
 one of ours is missing from that list. What is found is stored at once; the look counts
 (``looked_at``) only when all was asked, read and stored, so whoever trusts it knows that no SMS was
-overlooked. Absence alone never ends an order.
+overlooked. What a look had no time to ask for is asked for by the next: until then the look counts
+for the deadlines before it alone. Absence alone never ends an order.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from django.conf import settings
@@ -19,7 +20,7 @@ from django.db.models import Q
 from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
-from orders.delivery import Arrival, record_sms
+from orders.delivery import Arrival, is_known, known_messages, record_sms
 from orders.locking import lock
 from orders.models import REFUNDED, Offer, Order, State, Upstream, rental_is_over
 from orders.reconciliation import reconcile
@@ -37,6 +38,7 @@ POLLING = Actor.automatic("polling")
 LEASE = timedelta(seconds=60)
 # An upstream's history goes back 30 days at most.
 HISTORY_REACH = timedelta(days=28)
+# Numbers that one look asks for by themselves, of the list and of the history; it ends in time.
 DETAILS_A_LOOK = 100
 # What may mean that there is an SMS which this answer does not show.
 UNCLEAR = {UpstreamState.UNKNOWN, UpstreamState.RECEIVED, UpstreamState.FINISHED}
@@ -46,7 +48,8 @@ def look(upstream_id: int) -> bool:
     """Look at one upstream and store all it tells. Returns whether the look was complete.
 
     One look at a time: a second one at the same moment does nothing and returns False. A look that
-    fails half-way keeps what it found and counts as failed. No request is made under a lock.
+    fails half-way keeps what it found and counts as failed; one that left numbers to the next has
+    looked, up to the oldest deadline among them. No request is made under a lock.
     """
     started_at = timezone.now()
     lease = started_at + LEASE
@@ -55,7 +58,7 @@ def look(upstream_id: int) -> bool:
         return False
     upstream = Upstream.objects.get(pk=upstream_id)
     try:
-        _look(upstream, client_for(upstream), started_at)
+        left_from = _look(upstream, client_for(upstream), started_at)
     except UpstreamError as problem:
         log.warning("upstream %s: %s", upstream.code, problem)
         Upstream.objects.filter(pk=upstream_id).update(
@@ -65,10 +68,14 @@ def look(upstream_id: int) -> bool:
         )
         return False
     else:
+        reached = started_at if left_from is None else min(left_from, started_at)
         Upstream.objects.filter(pk=upstream_id).update(
-            looked_at=Greatest("looked_at", started_at), failing_since=None, last_error=""
+            looked_at=Greatest("looked_at", reached),
+            unfinished_at=None if left_from is None else started_at,
+            failing_since=None,
+            last_error="",
         )
-        return True
+        return left_from is None
     finally:
         # Somebody else's lease, taken when ours ran out, is not ours to give back.
         Upstream.objects.filter(pk=upstream_id, look_lease_until=lease).update(
@@ -78,19 +85,31 @@ def look(upstream_id: int) -> bool:
 
 @dataclass(slots=True)
 class _Findings:
-    """What to store, and the refs of orders about which nothing certain could be read."""
+    """What to store, and what could not be found out."""
 
     arrivals: dict[int, list[Arrival]] = field(default_factory=dict)
     broken: dict[int, str] = field(default_factory=dict)
+    # The refs of orders about which nothing certain could be read.
     unclear: list[str] = field(default_factory=list)
-    details: int = 0
+    # The oldest deadline of the orders that wait for the next look to ask for them.
+    left_from: datetime | None = None
+    asked: int = 0
+    silence: UpstreamError | None = None
 
     def store(self) -> None:
+        """Store it. Raises UpstreamError when not one number could be asked for."""
         record_sms(self.arrivals)
         mark_broken(self.broken)
+        if self.silence is not None and self.left_from is not None and not self.asked:
+            raise self.silence
+
+    def leave(self, order: Order) -> None:
+        assert order.deadline is not None  # noqa: S101 - it is overdue
+        self.left_from = min(self.left_from or order.deadline, order.deadline)
 
 
-def _look(upstream: Upstream, client: base.Upstream, started_at: datetime) -> None:
+def _look(upstream: Upstream, client: base.Upstream, started_at: datetime) -> datetime | None:
+    """Store what the upstream knows. Returns from which deadline on the next look has to ask."""
     live = client.list_active()
     known = _known_orders(upstream, live)
     # What the list says of an ended one is confirmed by the history, as if it were absent.
@@ -109,16 +128,17 @@ def _look(upstream: Upstream, client: base.Upstream, started_at: datetime) -> No
     found = _judged(present, live, client)
     found.store()
     reconcile(upstream, live)
-    unclear = found.unclear
+    parts = [found]
     if absent:
         oldest = min(order.placed_at for order in absent) - timedelta(minutes=5)
         past = client.history(since=max(oldest, started_at - HISTORY_REACH))
         found = _judged([order for order in absent if order.upstream_ref in past], past, client)
         _find_late(upstream, past, found)
         found.store()
-        unclear += found.unclear
-    if unclear:
-        raise UpstreamProtocolError(f"{len(unclear)} numbers past their deadline are unclear")
+        parts.append(found)
+    if unclear := sum(len(part.unclear) for part in parts):
+        raise UpstreamProtocolError(f"{unclear} numbers past their deadline are unclear")
+    return min((part.left_from for part in parts if part.left_from), default=None)
 
 
 def _known_orders(upstream: Upstream, live: Mapping[str, Activation]) -> list[Order]:
@@ -140,46 +160,98 @@ def _known_orders(upstream: Upstream, live: Mapping[str, Activation]) -> list[Or
 def _judged(
     orders: Iterable[Order], seen: Mapping[str, Activation], client: base.Upstream
 ) -> _Findings:
-    """What the upstream's words about some activations mean to us."""
+    """What the upstream's words about some activations mean to us.
+
+    The oldest deadline comes first, so what is left to the next look has its turn there.
+    """
     found = _Findings()
-    for order in orders:
-        _judge(order, seen[order.upstream_ref], client, found)
+    now = timezone.now()
+    by_deadline = sorted(orders, key=lambda order: order.deadline or now)
+    overdue = {order.pk for order in by_deadline if _is_overdue(order, now)}
+    known = known_messages(overdue)
+    for order in by_deadline:
+        activation = seen[order.upstream_ref]
+        if known[order.pk] and all(is_known(one, known[order.pk]) for one in activation.messages):
+            continue  # a late one, judged already, is there until its order expires
+        if order.pk in overdue and activation.messages:
+            _judge_past_deadline(order, activation, client, found)
+        else:
+            _judge(order, activation, client, found, overdue=order.pk in overdue)
     return found
 
 
-def _judge(order: Order, activation: Activation, client: base.Upstream, found: _Findings) -> None:
+def _is_overdue(order: Order, now: datetime) -> bool:
+    return bool(order.state == State.AWAITING_SMS and order.deadline and order.deadline < now)
+
+
+def _judge(
+    order: Order,
+    activation: Activation,
+    client: base.Upstream,
+    found: _Findings,
+    *,
+    overdue: bool,
+) -> None:
     awaiting = order.state == State.AWAITING_SMS
-    overdue = bool(awaiting and order.deadline and order.deadline < timezone.now())
     if awaiting and not activation.messages and activation.state in UNCLEAR:
-        activation = _detailed(order, activation, client, found)
+        detail = _detailed(order, activation, client, found)
+        if detail is None:
+            if overdue:
+                found.leave(order)
+            return
+        activation = detail
+        if activation.messages and overdue:
+            found.arrivals[order.pk] = _timed(order, activation)
+            return
         if not activation.messages and activation.state in UNCLEAR and overdue:
             found.unclear.append(order.upstream_ref)
     if activation.messages:
-        found.arrivals[order.pk] = (
-            _timed(order, activation, client, found)
-            if overdue
-            else [Arrival(message) for message in activation.messages]
-        )
+        found.arrivals[order.pk] = [Arrival(message) for message in activation.messages]
     elif activation.state == UpstreamState.BROKEN or (
         activation.state == UpstreamState.ENDED_NO_SMS and _ended_early(order)
     ):
         found.broken[order.pk] = activation.signal
 
 
+def _judge_past_deadline(
+    order: Order, activation: Activation, client: base.Upstream, found: _Findings
+) -> None:
+    """An SMS is there after the deadline: when it came decides, and must have been asked for."""
+    detail = _detailed(order, activation, client, found)
+    if detail is None:
+        found.leave(order)
+    else:
+        found.arrivals[order.pk] = _timed(order, detail)
+
+
 def _detailed(
     order: Order, activation: Activation, client: base.Upstream, found: _Findings
-) -> Activation:
-    """The activation asked for by itself, or as it was when that tells nothing."""
-    if found.details >= DETAILS_A_LOOK:
-        return activation
-    found.details += 1
+) -> Activation | None:
+    """The activation asked for by itself, or as it was when the answer tells nothing.
+
+    None when it was not asked for: this look asked for enough, or the upstream has stopped
+    answering. That tells nothing, so nothing may follow from it.
+    """
+    if found.asked >= DETAILS_A_LOOK or found.silence is not None:
+        return None
     try:
         detail = client.status(order.upstream_ref)
-    except UpstreamError as problem:
+    except UpstreamProtocolError as problem:
         log.warning("order %s: %s", order.pk, problem)
-        return activation
+        detail = activation
+    except UpstreamError as problem:
+        log.warning("order %s: not asked for: %s", order.pk, problem)
+        found.silence = problem
+        return None
+    found.asked += 1
     # Alone, an ended one is told as cancelled or completed: that decides nothing.
-    return activation if detail.state == UpstreamState.ENDED_NO_SMS else detail
+    if detail.state == UpstreamState.ENDED_NO_SMS:
+        return activation
+    return replace(
+        detail,
+        messages=detail.messages or activation.messages,
+        upstream_time=detail.upstream_time or activation.upstream_time,
+    )
 
 
 def _ended_early(order: Order) -> bool:
@@ -191,17 +263,15 @@ def _ended_early(order: Order) -> bool:
     return order.deadline is not None and timezone.now() < order.deadline - settings.ORDER_SLA / 20
 
 
-def _timed(
-    order: Order, activation: Activation, client: base.Upstream, found: _Findings
-) -> list[Arrival]:
-    """The SMS of an order past its deadline, each in time or late.
+def _timed(order: Order, activation: Activation) -> list[Arrival]:
+    """The SMS of an order past its deadline, each in time or late, by what its number's own answer
+    told.
 
     Both times are the upstream's own, so its zone does not matter: an SMS is late when the upstream
     says that it came more than the order's whole time after the purchase, counted from the moment
-    we sent it. What the upstream does not say counts for the SMS.
+    we sent it. What the upstream was asked for and does not say counts for the SMS.
     """
-    detail = _detailed(order, activation, client, found)
-    bought_at = detail.upstream_time or activation.upstream_time
+    bought_at = activation.upstream_time
     begun_at = order.allocation_started_at or order.allocated_at
     assert order.deadline is not None and begun_at is not None  # noqa: S101 - it has a number
     allowed = order.deadline - begun_at
@@ -212,7 +282,7 @@ def _timed(
             or message.upstream_time is None
             or message.upstream_time - bought_at <= allowed,
         )
-        for message in detail.messages or activation.messages
+        for message in activation.messages
     ]
 
 

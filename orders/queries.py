@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from django.conf import settings
@@ -13,6 +13,8 @@ from django.utils import timezone
 
 from orders.models import OPEN, Order, State, Upstream
 from smsactivator.common.money import usd
+
+BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +50,22 @@ def last_word(upstream: Upstream) -> datetime:
     """The deadlines before this moment will not be kept any more, whatever is looked at later.
 
     Not having looked is no failure of the upstream: after an outage of our own the first look comes
-    first. Only when nobody has looked for ten times the grace period is that not waited for.
+    first. Only when nobody has looked for ten times the grace period is that not waited for. While
+    looks go on that have more to ask than one of them can, what they have not asked is waited for.
     """
     now = timezone.now()
     grace_over = now - settings.UPSTREAM_GRACE
-    words = [now - 10 * settings.UPSTREAM_GRACE]
+    words = [BEFORE_ALL]
     if upstream.looked_at is not None:
         words.append(upstream.looked_at)
-    if (
-        upstream.failing_since is not None
-        and upstream.failed_at is not None
-        and upstream.failing_since < grace_over
-    ):
-        words.append(min(grace_over, upstream.failed_at))
+    if upstream.unfinished_at is None or upstream.unfinished_at <= grace_over:
+        words.append(now - 10 * settings.UPSTREAM_GRACE)
+        if (
+            upstream.failing_since is not None
+            and upstream.failed_at is not None
+            and upstream.failing_since < grace_over
+        ):
+            words.append(min(grace_over, upstream.failed_at))
     # A look of a machine whose clock is ahead must not end what has not passed here.
     return min(now, max(words))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from datetime import timedelta
 from decimal import Decimal
 
@@ -366,6 +367,132 @@ def test_an_sms_past_the_deadline_whose_time_cannot_be_had_counts_for_the_custom
     assert polling.look(upstream.pk)
 
     assert {fresh(order).state for order in orders} == {State.SMS_RECEIVED}
+
+
+def late_orders(sim, offer, clock, number: int) -> list[Order]:
+    """Orders whose SMS came a minute past their deadline by the wholesaler's own times."""
+    sim.market.lifetime = 86_400
+    buyer = world.customer("1000")
+    orders = [world.place(buyer, offer) for _ in range(number)]
+    for order in orders:
+        allocation.allocate(order.pk)
+    orders = list(Order.objects.filter(pk__in=[order.pk for order in orders]).order_by("pk"))
+    clock.shift(configured.ORDER_SLA + timedelta(minutes=1))
+    for order in orders:
+        sim.deliver_sms(order.upstream_ref, f"{order.pk:06d}")
+    clock.shift(SECOND)
+    return orders
+
+
+def states() -> Counter[str]:
+    return Counter(Order.objects.values_list("state", flat=True))
+
+
+def test_no_late_sms_is_charged_however_many_came_at_once(sim, upstream, offer, clock):
+    orders = late_orders(sim, offer, clock, 120)
+
+    assert not polling.look(upstream.pk), "it asked for a hundred"
+    clock.shift(SECOND)
+    automatic.sweep()
+    assert states()[State.SMS_RECEIVED] == 0
+    assert polling.look(upstream.pk)
+    clock.shift(SECOND)
+    automatic.sweep()
+
+    assert states() == {State.EXPIRED: 120}
+    assert not Transfer.objects.filter(key__startswith="delivery:").exists()
+    assert Sms.objects.filter(late=True).count() == len(orders)
+    assert sim.requests["getStatusV2"] == 120, "each was asked for once"
+    world.assert_books_agree()
+
+
+def test_an_sms_in_time_that_a_look_could_not_ask_for_is_neither_charged_nor_refunded_until_then(
+    sim, upstream, offer, clock, monkeypatch
+):
+    monkeypatch.setattr(polling, "DETAILS_A_LOOK", 2)
+    late = late_orders(sim, offer, clock, 2)
+    in_time = bought(offer)
+    sim.deliver_sms(in_time.upstream_ref, "42")
+    clock.shift(configured.ORDER_SLA + SECOND)
+
+    assert not polling.look(upstream.pk)
+    clock.shift(SECOND)
+    automatic.sweep()
+    assert [fresh(order).state for order in late] == [State.EXPIRED] * 2
+    assert fresh(in_time).state == State.AWAITING_SMS
+    assert not Sms.objects.filter(order=in_time).exists()
+
+    assert polling.look(upstream.pk)
+    clock.shift(SECOND)
+    automatic.sweep()
+
+    assert fresh(in_time).state == State.SMS_RECEIVED
+    assert not Sms.objects.get(order=in_time).late
+
+
+def test_what_looks_have_still_to_ask_for_is_waited_for_beyond_every_grace(
+    sim, upstream, offer, clock, monkeypatch
+):
+    monkeypatch.setattr(polling, "DETAILS_A_LOOK", 1)
+    orders = late_orders(sim, offer, clock, 3)
+
+    for left in (2, 1):
+        clock.shift(11 * configured.UPSTREAM_GRACE)
+        assert not polling.look(upstream.pk)
+        automatic.sweep()
+        assert states()[State.SMS_RECEIVED] == 0
+        assert Sms.objects.count() == 3 - left
+        assert states()[State.AWAITING_SMS] >= left
+    assert polling.look(upstream.pk)
+    clock.shift(SECOND)
+    automatic.sweep()
+
+    assert states() == {State.EXPIRED: len(orders)}
+
+
+def test_an_upstream_that_stops_answering_while_it_is_asked_has_decided_nothing(
+    sim, upstream, offer, clock
+):
+    [order] = late_orders(sim, offer, clock, 1)
+    sim.inject("getStatusV2", Fault.html(503), times=3)
+
+    assert not polling.look(upstream.pk)
+    clock.shift(SECOND)
+    automatic.sweep()
+    assert fresh(order).state == State.AWAITING_SMS
+    assert Upstream.objects.get(pk=upstream.pk).failing_since is not None
+
+    assert polling.look(upstream.pk)
+    clock.shift(SECOND)
+    automatic.sweep()
+    assert fresh(order).state == State.EXPIRED
+
+
+def test_a_number_that_may_hide_an_sms_and_was_not_asked_for_does_not_spoil_the_look(
+    sim, upstream, offer, clock, monkeypatch
+):
+    monkeypatch.setattr(polling, "DETAILS_A_LOOK", 1)
+    late, hidden = late_orders(sim, offer, clock, 2)
+    row = {"activationId": hidden.upstream_ref, "activationStatus": "2", "smsCode": None}
+    seen = {
+        "activationId": late.upstream_ref,
+        "activationStatus": "4",
+        "smsCode": f"{late.pk:06d}",
+        # The simulator's zone is three hours from ours.
+        "activationTime": f"{late.allocated_at + timedelta(hours=3):%Y-%m-%d %H:%M:%S}",
+    }
+    sim.inject("getActiveActivations", Fault.says(json.dumps([row, seen])))
+    Order.objects.filter(pk=late.pk).update(deadline=late.deadline - SECOND)
+
+    assert not polling.look(upstream.pk)
+    clock.shift(SECOND)
+    assert automatic.sweep() == 1
+
+    assert [fresh(order).state for order in (late, hidden)] == [State.EXPIRED, State.AWAITING_SMS]
+    assert Upstream.objects.get(pk=upstream.pk).failing_since is None
+    assert polling.look(upstream.pk)
+    clock.shift(SECOND)
+    assert automatic.sweep() == 1
 
 
 def test_the_time_that_the_purchase_took_is_the_customers(sim, upstream, offer, clock):
