@@ -93,16 +93,19 @@ def confirm(person: Any, termination_id: int, *, reason: str = "") -> Terminatio
     """Agree, as a second person: the wallet is forfeited and open orders end as forfeited.
 
     Payouts that nobody has sent are rejected first, so that their money is forfeited as well; those
-    on their way are left to whoever settles them.
+    on their way are left to whoever settles them. Chargeback claims end with the account.
     The numbers that open orders hold are given back to their upstreams by the next sweep of
-    releases. Locks the person, the termination, the customer's payouts and open orders, the
-    wallet. Raises PermissionDenied, DecisionUnknown, AlreadyDecided, OwnRequest.
+    releases. Locks the person, the termination, the customer with the claims, the payouts and open
+    orders, the wallet. Raises PermissionDenied, DecisionUnknown, AlreadyDecided, OwnRequest.
     """
     require(person, "wallet.confirm_termination")
     with transaction.atomic():
         lock(person)
         termination = lock_requested(Termination, termination_id)
         decide(termination, person, reason)
+        actor = Actor.person(person)
+        standing.lock_customer(termination.customer_id)
+        undecided = claims.lock_all(termination.customer_id, Claim.State.OPEN, Claim.State.UPHELD)
         waiting = payouts.lock_rejectable(termination.customer_id)
         # Frozen since the request, so no order is placed meanwhile; those that end are left out.
         open_now = Order.objects.filter(customer=termination.customer_id, state__in=OPEN)
@@ -115,7 +118,7 @@ def confirm(person: Any, termination_id: int, *, reason: str = "") -> Terminatio
         # lock the wallet, so they come after the orders.
         payouts.reject_all(waiting, person, f"{termination}: {ledger.TERMINATED}")
         wallet = standing.lock_wallet(termination.customer_id)
-        actor = Actor.person(person)
+        claims.end_all(undecided, actor, f"Account terminated by {termination}")
         termination.wallet_amount = wallet.balance
         termination.orders_amount = sum((order.price for order in orders), Decimal(0))
         termination.orders_ended = len(orders)
@@ -188,9 +191,9 @@ def request_reinstatement(
 def confirm_reinstatement(person: Any, reinstatement_id: int, *, reason: str = "") -> Reinstatement:
     """Agree, as a second person: the wallet is active again, with what is given back.
 
-    A chargeback claim that is still open keeps it frozen.
-    Locks the person, the reinstatement, the termination, the wallet. Raises PermissionDenied,
-    DecisionUnknown, AlreadyDecided, OwnRequest.
+    Chargeback claims that ended with the account are open again, and keep it frozen. Locks the
+    person, the reinstatement, the termination, the customer, the claims, the wallet. Raises
+    PermissionDenied, DecisionUnknown, AlreadyDecided, OwnRequest.
     """
     require(person, "wallet.confirm_termination")
     with transaction.atomic():
@@ -198,8 +201,11 @@ def confirm_reinstatement(person: Any, reinstatement_id: int, *, reason: str = "
         reinstatement = lock_requested(Reinstatement, reinstatement_id)
         decide(reinstatement, person, reason)
         termination = lock_requested(Termination, reinstatement.termination_id)
-        wallet = standing.lock_wallet(termination.customer_id)
         actor = Actor.person(person)
+        standing.lock_customer(termination.customer_id)
+        ended = claims.lock_all(termination.customer_id, Claim.State.TERMINATED)
+        wallet = standing.lock_wallet(termination.customer_id)
+        claims.open_again(ended, actor, f"{reinstatement}: to be decided again")
         wallet.reinstate()
         standing.save(wallet, actor, f"Reinstated: {reinstatement.reason}")
         standing.hold_returned(wallet, actor)
@@ -305,9 +311,6 @@ def _come_to_nothing(termination: Termination, person: Any, reason: str) -> None
     history.save([termination], DECIDED, actor=actor, reason=reason)
     if termination.claim_id is not None:
         claim = Claim.objects.select_for_update(no_key=True).get(pk=termination.claim_id)
-        claim.reopen()
-        claim.decided_by = claim.decided_at = None
-        claim.decision_reason = ""
-        history.save([claim], DECIDED, actor=actor, reason=f"{termination} was not confirmed")
+        claims.open_again([claim], actor, f"{termination} was not confirmed")
     wallet = standing.lock_wallet(termination.customer_id)
     standing.let_go(wallet, termination.froze, actor, f"Unfrozen: {termination} was not confirmed")

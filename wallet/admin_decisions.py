@@ -23,6 +23,7 @@ from smsactivator.common.actions import Action, ActionForm, Done, NoteForm, Reas
 from smsactivator.common.admin import BoundedAdmin, Facts, ReadOnlyAdmin
 from smsactivator.common.display import (
     BAD,
+    BUSY,
     GOOD,
     NOTHING,
     QUIET,
@@ -57,7 +58,12 @@ TONES = {
     Decision.State.REJECTED: BAD,
     Decision.State.WITHDRAWN: QUIET,
 }
-CLAIM_TONES = {Claim.State.OPEN: WAITING, Claim.State.DISMISSED: QUIET, Claim.State.UPHELD: BAD}
+CLAIM_TONES = {
+    Claim.State.OPEN: WAITING,
+    Claim.State.DISMISSED: QUIET,
+    Claim.State.UPHELD: BUSY,
+    Claim.State.TERMINATED: BAD,
+}
 
 
 # --- links ---
@@ -253,7 +259,7 @@ actions.register(
         name="claim",
         label="Record a chargeback claim",
         explains="Record a claim that was filed against this payment. The wallet is frozen until a "
-        "senior agent decides.",
+        "senior agent decides; one that has ended stays as it is.",
         form=ClaimForm,
         permission="wallet.record_claim",
         offered=lambda _person, _deposit: True,
@@ -263,6 +269,7 @@ actions.register(
                 deposit.pk,
                 reference=typed["reference"],
                 evidence=typed["evidence"],
+                key=typed["key"],
             )
         ),
     ),
@@ -281,9 +288,18 @@ actions.register(
 
 
 def _claimed(claim: Claim) -> Done:
-    return Done(
-        f"{claim} is recorded and the wallet is frozen.", admin_url("wallet_claim_change", claim.pk)
+    """What the claim did to the wallet: one that has ended it leaves as it is."""
+    state = Wallet.objects.values_list("state", flat=True).get(
+        pk=claim.deposit.transfer.credit_account
     )
+    then = {
+        Wallet.State.FROZEN: "and the wallet is frozen until it is decided",
+        Wallet.State.FORFEITED: "and ends with the account, which is terminated: the wallet stays "
+        "forfeited",
+        Wallet.State.CLOSED: "and waits for its decision: the wallet stays closed, and is frozen "
+        "if it is reopened before",
+    }.get(Wallet.State(state), "")
+    return Done(f"{claim} is recorded {then}.", admin_url("wallet_claim_change", claim.pk))
 
 
 def waits(_person: Any, decision: Decision) -> bool:

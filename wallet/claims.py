@@ -6,7 +6,9 @@ responsibility, not ours, and may result in account termination per /tos §9."
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+from uuid import UUID, uuid4
 
 from django.db import transaction
 from django.utils import timezone
@@ -15,9 +17,9 @@ from smsactivator.common import history
 from smsactivator.common.errors import Invalid, NotFound, Refused
 from smsactivator.common.history import Actor
 from wallet import standing
-from wallet.deciding import DECIDED, AlreadyDecided, given
-from wallet.limits import require
-from wallet.models import Claim, Deposit
+from wallet.deciding import DECIDED, AlreadyDecided, given, same_request
+from wallet.limits import lock, require
+from wallet.models import Claim, Deposit, Wallet
 
 
 class DepositUnknown(NotFound):
@@ -33,7 +35,7 @@ class ClaimIncomplete(Invalid):
 
 
 class ClaimConflict(Refused):
-    """The deposit has another claim that is open, or this reference stands for another one."""
+    """The deposit has another claim that was not dismissed."""
 
     code = "claim_conflict"
 
@@ -44,41 +46,69 @@ class ClaimUnknown(NotFound):
     code = "unknown_claim"
 
 
-def record(person: Any, deposit_id: int, *, reference: str, evidence: str) -> Claim:
+def record(
+    person: Any, deposit_id: int, *, reference: str, evidence: str, key: UUID | None = None
+) -> Claim:
     """Record a claim against a deposit and freeze the wallet that it was credited to.
 
-    Once per deposit and reference: the same again returns the first claim. Locks the wallet. Raises
-    PermissionDenied, ClaimIncomplete, DepositUnknown, ClaimConflict.
+    A claim against a forfeited wallet changes nothing, and is to be decided when the customer is
+    let in again. Once per ``key``, and once per deposit and reference until it is dismissed: the
+    same again returns the first claim. Locks the person, the customer, the wallet. Raises
+    PermissionDenied, ClaimIncomplete, DepositUnknown, ClaimConflict, RequestConflict.
     """
     require(person, "wallet.record_claim")
     reference, evidence = reference.strip(), evidence.strip()
     if not reference or not evidence:
         raise ClaimIncomplete("Give the provider's reference and what the provider sent.")
+    key = key or uuid4()
     with transaction.atomic():
+        lock(person)
+        content: dict[str, Any] = {
+            "deposit_id": deposit_id,
+            "reference": reference,
+            "evidence": evidence,
+            "recorded_by_id": person.pk,
+        }
+        if made := same_request(Claim, key, **content):
+            return made
         deposit = Deposit.objects.select_related("transfer").filter(pk=deposit_id).first()
         if deposit is None:
             raise DepositUnknown(f"There is no deposit {deposit_id}.")
+        standing.lock_customer(deposit.transfer.credit_account)
         wallet = standing.lock_wallet(deposit.transfer.credit_account)
-        for claim in Claim.objects.filter(deposit=deposit):
+        if (claim := _live(deposit)) is not None:
             if claim.reference == reference and claim.evidence == evidence:
                 return claim
-            if claim.reference == reference or claim.state == Claim.State.OPEN:
-                raise ClaimConflict(
-                    f"{claim} was recorded against this deposit at "
-                    f"{claim.recorded_at:%Y-%m-%d %H:%M:%S} UTC and is "
-                    f"{claim.get_state_display().lower()}."
-                )
+            raise ClaimConflict(_stands(claim))
         actor = Actor.person(person)
         claim = Claim(
-            deposit=deposit,
-            reference=reference,
-            evidence=evidence,
+            request_key=key,
             froze=standing.hold_frozen(wallet, actor, f"Frozen: chargeback claim {reference}"),
-            recorded_by=person,
             recorded_at=timezone.now(),
+            **content,
         )
+        if wallet.state == Wallet.State.FORFEITED:
+            claim.end()
         history.create([claim], actor=actor, reason="Recorded")
         return claim
+
+
+def why_not_record(deposit: Deposit) -> str:
+    """Why no further claim is recorded against the deposit now; "" if nothing stands in the way."""
+    live = _live(deposit)
+    return _stands(live) if live else ""
+
+
+def _live(deposit: Deposit) -> Claim | None:
+    """The deposit's one claim that came to something, or still may."""
+    return Claim.objects.filter(deposit=deposit).exclude(state=Claim.State.DISMISSED).first()
+
+
+def _stands(claim: Claim) -> str:
+    return (
+        f"{claim} was recorded against this deposit at {claim.recorded_at:%Y-%m-%d %H:%M:%S} UTC "
+        f"and is {claim.get_state_display().lower()}."
+    )
 
 
 def dismiss(person: Any, claim_id: int, *, reason: str) -> Claim:
@@ -123,3 +153,33 @@ def lock_open(claim_id: int) -> Claim:
             f"{claim.decided_at:%Y-%m-%d %H:%M:%S} UTC, by {claim.decided_by}."
         )
     return claim
+
+
+# --- what follows the account; the customer is locked ---
+
+
+def lock_all(customer_id: int, *states: Claim.State) -> list[Claim]:
+    """The customer's claims in these states, locked, before any orders and wallets."""
+    return list(
+        Claim.objects.filter(deposit__transfer__wallet=customer_id, state__in=states)
+        .select_for_update(no_key=True, of=("self",))
+        .order_by("pk")
+    )
+
+
+def end_all(locked: Iterable[Claim], actor: Actor, reason: str) -> None:
+    """End claims with their account: there is nothing to decide any more."""
+    ended = list(locked)
+    for claim in ended:
+        claim.end()
+    history.save(ended, ["state"], actor=actor, reason=reason)
+
+
+def open_again(locked: Iterable[Claim], actor: Actor, reason: str) -> None:
+    """Open claims that are to be decided again: what was decided of them came to nothing."""
+    opened = list(locked)
+    for claim in opened:
+        claim.reopen()
+        claim.decided_by = claim.decided_at = None
+        claim.decision_reason = ""
+    history.save(opened, DECIDED, actor=actor, reason=reason)

@@ -17,7 +17,7 @@ from smsactivator.common.history import Actor
 from wallet.deciding import given
 from wallet.ledger import WalletMissing
 from wallet.limits import require
-from wallet.models import Claim, Decision, Termination, Wallet
+from wallet.models import Claim, Customer, Decision, Termination, Wallet
 
 
 class StandingRefused(Refused):
@@ -67,6 +67,14 @@ def unfreeze(person: Any, wallet_id: int, *, reason: str) -> Wallet:
         wallet.unfreeze()
         save(wallet, Actor.person(person), f"Unfrozen: {reason}")
         return wallet
+
+
+def lock_customer(customer_id: int) -> None:
+    """Lock the customer, before claims, orders and wallets: no claim is recorded meanwhile.
+
+    An account ends, or is given back, with every claim that there is.
+    """
+    Customer.objects.select_for_update(no_key=True).get(pk=customer_id)
 
 
 def lock_wallet(wallet_id: int) -> Wallet:

@@ -196,18 +196,24 @@ class Claim(FSMModelMixin, models.Model):
 
     Policy, disputes: "any chargeback claim filed against a crypto provider is the user's
     responsibility, not ours, and may result in account termination per /tos §9."
+
+    Its state follows the account's: what is not dismissed ends with the account, and is to be
+    decided again when the customer is let in again (wallet/sql/claims.sql).
     """
 
     class State(models.TextChoices):
         OPEN = "open", "Open"
         DISMISSED = "dismissed", "Dismissed"
         UPHELD = "upheld", "Termination requested"
+        TERMINATED = "terminated", "Account terminated"
 
     deposit = models.ForeignKey(Deposit, on_delete=models.PROTECT, related_name="claims")
     reference = models.CharField(
         "provider's reference", max_length=128, help_text="The claim's number at the provider."
     )
     evidence = models.TextField(help_text="What the provider sent, in its words.")
+    # Of the form that was sent: sent twice, it is one claim.
+    request_key = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
     # Whether recording it froze the wallet, so that dismissing it may unfreeze it.
     froze = models.BooleanField(editable=False)
     recorded_by = models.ForeignKey(
@@ -221,23 +227,27 @@ class Claim(FSMModelMixin, models.Model):
     decided_at = models.DateTimeField(null=True)
     decision_reason = models.TextField(default="", blank=True)
 
-    history = records(no_db_index=["deposit"])
+    history = records(no_db_index=["deposit"], excluded_fields=["request_key"])
 
     class Meta:
         verbose_name = "chargeback claim"
         constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.UniqueConstraint(fields=["deposit", "reference"], name="claim_reference_once"),
+            # What was dismissed may be claimed again, also under the same reference.
             models.UniqueConstraint(
-                fields=["deposit"], condition=Q(state="open"), name="claim_one_open_a_deposit"
+                fields=["deposit"], condition=~Q(state="dismissed"), name="claim_one_a_deposit"
             ),
             models.CheckConstraint(
                 condition=~Q(reference="") & ~Q(evidence=""), name="claim_has_evidence"
             ),
             models.CheckConstraint(
-                condition=Q(state="open", decided_by__isnull=True, decided_at__isnull=True)
+                condition=Q(
+                    state__in=["open", "terminated"],
+                    decided_by__isnull=True,
+                    decided_at__isnull=True,
+                )
                 | Q(
                     ~Q(decision_reason=""),
-                    state__in=["dismissed", "upheld"],
+                    state__in=["dismissed", "upheld", "terminated"],
                     decided_by__isnull=False,
                     decided_at__isnull=False,
                 ),
@@ -246,6 +256,7 @@ class Claim(FSMModelMixin, models.Model):
         ]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["-id"], condition=Q(state="open"), name="claim_open_newest"),
+            models.Index(fields=["reference"], name="claim_by_reference"),
         ]
         permissions = [
             ("record_claim", "Can record chargeback claims"),
@@ -263,9 +274,57 @@ class Claim(FSMModelMixin, models.Model):
     def uphold(self) -> None:
         """The claim is a reason to terminate; a second person decides."""
 
-    @transition("state", source=State.UPHELD, target=State.OPEN)
+    @transition("state", source=[State.OPEN, State.UPHELD], target=State.TERMINATED)
+    def end(self) -> None:
+        """The account was terminated: there is nothing to decide any more."""
+
+    @transition("state", source=[State.UPHELD, State.TERMINATED], target=State.OPEN)
     def reopen(self) -> None:
-        """The termination was not confirmed: the claim is to be decided again."""
+        """The termination was not confirmed, or undone: the claim is to be decided again."""
+
+
+class ClaimFile(models.Model):
+    """A file that shows a claim, as the provider sent it. Append-only."""
+
+    claim = models.ForeignKey(Claim, on_delete=models.PROTECT, related_name="files")
+    name = models.CharField(max_length=255)
+    content_type = models.CharField(
+        max_length=100, help_text="As the content shows, whatever the sender called it."
+    )
+    content = models.BinaryField()
+    size = models.PositiveIntegerField(help_text="Bytes.")
+    sha256 = models.CharField(max_length=64, help_text="SHA-256, hexadecimal.")
+    added_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+"
+    )
+    added_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["claim", "sha256", "name"], name="claim_file_once"),
+            models.CheckConstraint(condition=Q(size__gt=0), name="claim_file_not_empty"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class ClaimFileReading(models.Model):
+    """Somebody of ours took a file of a claim. Append-only."""
+
+    file = models.ForeignKey(ClaimFile, on_delete=models.PROTECT, related_name="readings")
+    person = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", db_index=False
+    )
+    read_at = models.DateTimeField()
+
+    class Meta:
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["person", "read_at"], name="claim_reading_by_person"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.file} read by {self.person} at {self.read_at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 class Termination(Decision):
@@ -378,3 +437,54 @@ class Reinstatement(Decision):
 
     def __str__(self) -> str:
         return f"Reinstatement {self.pk}"
+
+
+class AccountOutcome(models.Model):
+    """What became of a customer's account, to be told to the customer once.
+
+    An outbox, as ``PayoutOutcome``: ``told_at`` is written by whoever tells it, and nothing else
+    ever changes.
+    """
+
+    class What(models.TextChoices):
+        FROZEN = "frozen", "Wallet frozen"
+        UNFROZEN = "unfrozen", "Wallet unfrozen"
+        TERMINATED = "terminated", "Account terminated"
+        REINSTATED = "reinstated", "Account reinstated"
+
+    class Ground(models.TextChoices):
+        CLAIM = "claim", "A chargeback claim"
+        TERMINATION = "termination", "A termination"
+        REVIEW = "review", "Somebody of ours"
+
+    customer = models.ForeignKey(Customer, on_delete=models.PROTECT, related_name="outcomes")
+    what = models.CharField(max_length=16, choices=What)
+    ground = models.CharField(max_length=16, choices=Ground)
+    amount = MoneyField(null=True, help_text="USD that were forfeited or given back.")
+    at = models.DateTimeField()
+    told_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.CheckConstraint(
+                condition=Q(
+                    what__in=["frozen", "unfrozen"],
+                    ground__in=["claim", "termination", "review"],
+                    amount__isnull=True,
+                )
+                | Q(
+                    what__in=["terminated", "reinstated"],
+                    ground__in=["claim", "termination"],
+                    amount__gte=0,
+                ),
+                name="account_outcome_known",
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["id"], condition=Q(told_at__isnull=True), name="account_outcome_untold"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_what_display()}: {self.customer}"

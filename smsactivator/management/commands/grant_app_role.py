@@ -28,6 +28,8 @@ WRITTEN_ONCE = {
     "wallet_payoutmove",
     "wallet_resultfile",
     "wallet_resultline",
+    "wallet_claimfile",
+    "wallet_claimfilereading",
     "wallet_exportdownload",
     "wallet_holding",
     "wallet_liabilitycheck",
@@ -68,6 +70,7 @@ CHANGED_IN_PART = {
     ),
     "wallet_payoutmethod": ("memo_rule", "coinspaid_code", "inqud_code", "enabled"),
     "wallet_payoutoutcome": ("told_at",),
+    "wallet_accountoutcome": ("told_at",),
     "wallet_export": (
         *("state", "attempt", "heartbeat_at", "read_at", "rows_expected", "rows_done"),
         *("size", "sha256", "finished_at", "expires_at", "problem"),

@@ -1,0 +1,109 @@
+"""The pages of claims and terminations: what they say, show and offer is what the verbs do."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.messages import get_messages
+from django.test import Client
+
+from orders import closing, termination
+from smsactivator.common.links import admin_url
+from smsactivator.tests import world
+from wallet import claims
+from wallet.models import Claim, Deposit
+
+pytestmark = pytest.mark.django_db
+
+AGENT, SENIOR, FINANCE = "Support agent", "Senior agent", "Finance"
+
+
+@pytest.fixture
+def senior() -> Any:
+    return world.person(SENIOR, name="sonia")
+
+
+@pytest.fixture
+def other() -> Any:
+    return world.person(SENIOR, name="sam")
+
+
+@pytest.fixture
+def ada() -> Any:
+    return world.customer("ada", funds="33.30")
+
+
+def client_of(person: Any) -> Client:
+    client = Client()
+    client.force_login(person)
+    return client
+
+
+def deposit_of(customer: Any) -> Deposit:
+    return Deposit.objects.filter(transfer__wallet=customer.pk).earliest("pk")
+
+
+def requested(by: Any, customer: Any, **fields: Any) -> Any:
+    return termination.request(by, customer.pk, reason="Sold on", key=uuid4(), **fields)
+
+
+def claimed(by: Any, customer: Any) -> Claim:
+    deposit = deposit_of(customer)
+    return claims.record(by, deposit.pk, reference="cb-1", evidence="Filed on Monday")
+
+
+def do(person: Any, page: str, pk: int, action: str, **typed: Any) -> Any:
+    return client_of(person).post(
+        admin_url(f"{page}_do", pk, action), {"key": str(uuid4()), **typed}
+    )
+
+
+def said(answer: Any) -> str:
+    return " ".join(str(message) for message in get_messages(answer.wsgi_request))
+
+
+# --- claims ---
+
+
+def test_a_claim_says_what_it_did_to_the_wallet(ada, senior, other):
+    def record(customer: Any, reference: str) -> str:
+        typed = {"reference": reference, "evidence": "Filed"}
+        return said(do(senior, "wallet_deposit", deposit_of(customer).pk, "claim", **typed))
+
+    leaving = world.customer("leaving", funds="0.009")
+    closing.close(senior, leaving.pk, reason="Leaves")
+    ended = world.customer("ended", funds="1")
+    termination.confirm(other, requested(senior, ended).pk)
+
+    assert record(ada, "cb-1") == (
+        "Claim cb-1 is recorded and the wallet is frozen until it is decided."
+    )
+    assert record(ended, "cb-2") == (
+        "Claim cb-2 is recorded and ends with the account, which is terminated: the wallet stays "
+        "forfeited."
+    )
+    assert record(leaving, "cb-3") == (
+        "Claim cb-3 is recorded and waits for its decision: the wallet stays closed, and is frozen "
+        "if it is reopened before."
+    )
+
+
+def test_a_claim_that_ended_the_account_reads_so_offers_nothing_and_waits_for_nobody(
+    ada, senior, other
+):
+    claim = claimed(senior, ada)
+    asked = requested(senior, ada, claim_id=claim.pk)
+    termination.confirm(other, asked.pk)
+
+    page = client_of(senior).get(admin_url("wallet_claim_change", claim.pk))
+    listed = client_of(senior).get(admin_url("wallet_claim_changelist"))
+
+    assert page.context["actions"] == []
+    state = dict(page.context["facts"][1].rows)["State"]
+    assert "Account terminated" in state
+    assert "Account terminated" in listed.content.decode()
+    front = client_of(senior).get(admin_url("index"))
+    waiting = {one["label"]: one["count"] for one in front.context["waiting"]}
+    assert waiting["chargeback claims"] == 0
