@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldBooleanSwitchWidget
 
 from orders import closing, termination
 from smsactivator.common import actions
 from smsactivator.common.actions import Action, ActionForm, Done, NoteForm, ReasonForm
+from smsactivator.common.admin import Facts
+from smsactivator.common.display import money
 from smsactivator.common.links import admin_url
+from smsactivator.common.money import usd
+from smsactivator.common.panels import facts_for
 from wallet.admin_decisions import is_own, waits
 from wallet.deciding import why_not_decide
 from wallet.ledger import TERMINATED
-from wallet.models import Claim, Customer, Decision, Reinstatement, Termination
+from wallet.models import Claim, Customer, Decision, Payout, Reinstatement, Termination
 
 
 class ReinstatementForm(ReasonForm):
@@ -50,6 +57,57 @@ def _can_reinstate(_person: Any, ended: Termination) -> bool:
     return ended.state == Decision.State.CONFIRMED and not ended.reinstated
 
 
+NAMED = 20  # payouts and orders that a form names
+
+
+@facts_for("wallet.Termination")
+def taking_of_a_termination(asked: Termination, person: Any) -> Iterable[Facts]:
+    """What confirming it takes, as the verb would find it now."""
+    if asked.state != Decision.State.REQUESTED:
+        return
+    taking = termination.taking(asked.customer_id)
+    rows: list[tuple[str, SafeString | str]] = [("Wallet holds now, USD", money(taking.balance))]
+    if taking.payouts:
+        sum_ = money(termination.summed(taking.payouts))
+        rows.append(("Payouts that nobody has sent, USD", _named(sum_, _payouts(taking.payouts))))
+    if taking.orders:
+        sum_ = money(termination.priced(taking.orders))
+        rows.append(("Open orders, USD", _named(sum_, [str(order) for order in taking.orders])))
+    rows.append(("Forfeited in all, USD", money(taking.total)))
+    if taking.on_their_way:
+        sum_ = money(termination.summed(taking.on_their_way))
+        way = _named(format_html("{} USD on their way", sum_), _payouts(taking.on_their_way))
+        rows.append(("Not taken", format_html("{}. What fails is forfeited then.", way)))
+    yield Facts("What confirming takes now", rows)
+
+
+def _payouts(found: Iterable[Payout]) -> list[str]:
+    return [payout.reference for payout in found]
+
+
+def _named(sum_: SafeString, names: list[str]) -> SafeString:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return format_html("{}: {}{}", sum_, ", ".join(names[:NAMED]), more)
+
+
+def _would_take(customer_id: int) -> list[str]:
+    """What asking for a termination comes to, in a sentence."""
+    taking = termination.taking(customer_id)
+    parts = [
+        f"{usd(sum_)} USD {where}"
+        for sum_, where in (
+            (taking.balance, "in the wallet"),
+            (termination.summed(taking.payouts), "of payouts that nobody has sent"),
+            (termination.priced(taking.orders), "of open orders"),
+        )
+        if sum_
+    ]
+    if not parts:
+        return []
+    whole = f"When it is confirmed, {usd(taking.total)} USD are forfeited as things stand"
+    return [f"{whole}: {', '.join(parts)}."]
+
+
 TERMINATE = (
     f"“{TERMINATED}” The wallet is frozen at once. When a second person confirms, its balance and "
     "the prices of open orders are forfeited, and nothing is refunded any more."
@@ -67,6 +125,7 @@ actions.register(
         run=lambda person, customer, typed: _requested(
             termination.request(person, customer.pk, **typed)
         ),
+        warns=lambda customer: _would_take(customer.pk),
         dangerous=True,
     ),
     Action(
@@ -113,6 +172,7 @@ actions.register(
                 key=typed["key"],
             )
         ),
+        warns=lambda claim: _would_take(claim.deposit.transfer.credit_account),
         dangerous=True,
     ),
 )
@@ -122,11 +182,12 @@ actions.register(
     Action(
         name="confirm",
         label="Confirm the termination",
-        explains="The balance and the prices of open orders are forfeited now.",
+        explains="The balance, payouts that nobody has sent and the prices of open orders are "
+        "forfeited now: all that is named below.",
         form=NoteForm,
         permission="wallet.confirm_termination",
         offered=waits,
-        why_not=why_not_decide,
+        why_not=termination.why_not_confirm,
         run=lambda person, asked, typed: Done(
             f"{termination.confirm(person, asked.pk, reason=typed['reason'])} is confirmed: the "
             "account has ended."

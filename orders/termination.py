@@ -8,25 +8,38 @@ forfeitures, in one transaction, and the numbers are given back to their upstrea
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from orders.locking import lock as lock_orders
 from orders.models import OPEN, Order, UpstreamSide
 from smsactivator.common import history
-from smsactivator.common.errors import Refused
+from smsactivator.common.errors import Refused, why_refused
 from smsactivator.common.history import Actor
 from wallet import claims, ledger, payouts, standing
-from wallet.deciding import DECIDED, decide, given, lock_requested, same_request, take_back
+from wallet.deciding import (
+    DECIDED,
+    decide,
+    given,
+    lock_requested,
+    same_request,
+    take_back,
+    why_not_decide,
+)
 from wallet.limits import lock, require
 from wallet.models import (
+    OPEN_PAYOUTS,
     Account,
     Claim,
     Decision,
+    Payout,
     Reinstatement,
     Termination,
     Transfer,
@@ -106,9 +119,9 @@ def confirm(person: Any, termination_id: int, *, reason: str = "") -> Terminatio
         actor = Actor.person(person)
         standing.lock_customer(termination.customer_id)
         undecided = claims.lock_all(termination.customer_id, Claim.State.OPEN, Claim.State.UPHELD)
-        waiting = payouts.lock_rejectable(termination.customer_id)
+        waiting = payouts.rejectable(termination.customer_id, locked=True)
         # Frozen since the request, so no order is placed meanwhile; those that end are left out.
-        open_now = Order.objects.filter(customer=termination.customer_id, state__in=OPEN)
+        open_now = _open_orders(termination.customer_id)
         orders = [
             order
             for order in lock_orders(list(open_now.values_list("pk", flat=True)))
@@ -120,7 +133,7 @@ def confirm(person: Any, termination_id: int, *, reason: str = "") -> Terminatio
         wallet = standing.lock_wallet(termination.customer_id)
         claims.end_all(undecided, actor, f"Account terminated by {termination}")
         termination.wallet_amount = wallet.balance
-        termination.orders_amount = sum((order.price for order in orders), Decimal(0))
+        termination.orders_amount = priced(orders)
         termination.orders_ended = len(orders)
         termination.transfer_id = _forfeit(wallet, orders, termination, actor)
         termination.confirm()
@@ -131,6 +144,61 @@ def confirm(person: Any, termination_id: int, *, reason: str = "") -> Terminatio
             reason=f"Confirmed: {reason.strip()}" if reason.strip() else "Confirmed",
         )
         return termination
+
+
+def why_not_confirm(person: Any, termination: Termination) -> str:
+    """Why this person does not confirm what waits for it; "" if nothing keeps them."""
+    return why_not_decide(person, termination) or why_refused(
+        payouts.refuse_sent_again_by,
+        payouts.rejectable(termination.customer_id, locked=False),
+        person,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Taking:
+    """What ``confirm`` takes: the wallet's balance, payouts that nobody has sent, open orders.
+
+    Payouts on their way it leaves to whoever settles them.
+    """
+
+    balance: Decimal
+    payouts: list[Payout]
+    orders: list[Order]
+    on_their_way: list[Payout]
+
+    @property
+    def total(self) -> Decimal:
+        """USD."""
+        return self.balance + summed(self.payouts) + priced(self.orders)
+
+
+def taking(customer_id: int) -> Taking:
+    """What confirming the customer's termination would take now. Locks nothing."""
+    waiting = payouts.rejectable(customer_id, locked=False)
+    still_open = Payout.objects.filter(customer=customer_id, state__in=OPEN_PAYOUTS)
+    return Taking(
+        balance=Wallet.objects.get(pk=customer_id).balance,
+        payouts=waiting,
+        orders=list(_open_orders(customer_id).order_by("pk")),
+        on_their_way=list(
+            still_open.exclude(pk__in=[payout.pk for payout in waiting]).order_by("pk")
+        ),
+    )
+
+
+def summed(found: Iterable[Payout]) -> Decimal:
+    """What the payouts come to, USD."""
+    return sum((payout.amount for payout in found), Decimal(0))
+
+
+def priced(orders: Iterable[Order]) -> Decimal:
+    """What the orders cost, USD."""
+    return sum((order.price for order in orders), Decimal(0))
+
+
+def _open_orders(customer_id: int) -> QuerySet[Order]:
+    return Order.objects.filter(customer=customer_id, state__in=OPEN)
 
 
 def reject(person: Any, termination_id: int, *, reason: str) -> Termination:

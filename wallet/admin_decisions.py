@@ -561,9 +561,7 @@ class TerminationAdmin(DecisionAdmin):
 
     @staticmethod
     def _amounts(obj: Termination) -> list[tuple[str, Any]]:
-        """What it took; before it is decided, what the wallet holds."""
-        if obj.state == Decision.State.REQUESTED:
-            return [("Wallet holds now, USD", money(obj.customer.wallet.balance))]
+        """What it took; what it would take the floor of orders shows."""
         if obj.state != Decision.State.CONFIRMED:
             return []
         return [

@@ -10,7 +10,7 @@ key, wallets by primary key.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -287,28 +287,34 @@ def _refuse_rejecter(person: Any, payout: Payout) -> None:
         )
 
 
-def lock_rejectable(customer_id: int) -> list[Payout]:
-    """What a customer has asked for and nobody has sent or gathered, locked, before any orders."""
-    locked = lock_payouts(
-        Payout.objects.filter(
-            customer=customer_id,
-            state__in=[State.REQUESTED, State.FIRST_APPROVED, State.APPROVED],
-        )
+def rejectable(customer_id: int, *, locked: bool) -> list[Payout]:
+    """What a customer has asked for and nobody has sent or gathered, before any orders.
+
+    ``locked`` by whoever rejects them, or as they stand, for whoever looks.
+    """
+    wanted = Payout.objects.filter(
+        customer=customer_id,
+        state__in=[State.REQUESTED, State.FIRST_APPROVED, State.APPROVED],
     )
-    elsewhere = gathered(locked)
-    return [
-        payout for payout in locked if can_proceed(payout.reject) and payout.pk not in elsewhere
-    ]
+    found = lock_payouts(wanted) if locked else list(wanted.order_by("pk"))
+    elsewhere = gathered(found)
+    return [payout for payout in found if can_proceed(payout.reject) and payout.pk not in elsewhere]
 
 
 def reject_all(locked: Sequence[Payout], person: Any, reason: str) -> None:
-    """Reject what ``lock_rejectable`` found, because the account ends. Locks the wallet.
+    """Reject what ``rejectable`` found, because the account ends. Locks the wallet.
 
     Raises OwnRequest for who sent one of them again.
     """
+    refuse_sent_again_by(locked, person)
     for payout in locked:
-        _refuse_sent_again_by(payout, person)
         end(payout, payout.reject, person, reason, "Rejected")
+
+
+def refuse_sent_again_by(found: Iterable[Payout], person: Any) -> None:
+    """Raise OwnRequest for who sent one of the payouts again."""
+    for payout in found:
+        _refuse_sent_again_by(payout, person)
 
 
 # --- what is shared with batches and settlement; the payouts are locked ---

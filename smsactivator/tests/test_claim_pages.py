@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.contrib.messages import get_messages
 from django.test import Client
+from django.utils.html import strip_tags
 
 from orders import closing, termination
 from smsactivator.common.links import admin_url
-from smsactivator.tests import world
-from wallet import claims
+from smsactivator.tests import payouts, world
+from wallet import claims, settlement
 from wallet.models import Claim, Deposit
 
 pytestmark = pytest.mark.django_db
@@ -107,3 +109,59 @@ def test_a_claim_that_ended_the_account_reads_so_offers_nothing_and_waits_for_no
     front = client_of(senior).get(admin_url("index"))
     waiting = {one["label"]: one["count"] for one in front.context["waiting"]}
     assert waiting["chargeback claims"] == 0
+
+
+# --- terminations ---
+
+
+def test_the_form_to_confirm_shows_all_that_it_takes(ada, senior, other):
+    agent, finance = world.person(AGENT), world.person(FINANCE)
+    more = world.customer("grace", funds="200")
+    unsent = payouts.asked(agent, "25", more)
+    sent = payouts.sent(agent, finance, "30", buyer=more, address=unsent.address)
+    order = world.place(more, of=world.offer(price="1.50"))
+    asked = requested(senior, more)
+
+    form = client_of(other).get(admin_url("wallet_termination_do", asked.pk, "confirm"))
+
+    shown = {group.title: dict(group.rows) for group in form.context["facts"]}
+    taken = shown["What confirming takes now"]
+    assert [(name, strip_tags(value)) for name, value in taken.items()] == [
+        ("Wallet holds now, USD", "143.5000"),
+        ("Payouts that nobody has sent, USD", f"25.0000: {unsent.reference}"),
+        ("Open orders, USD", f"1.5000: Order {order.pk}"),
+        ("Forfeited in all, USD", "170.0000"),
+        ("Not taken", f"30.0000 USD on their way: {sent.reference}. What fails is forfeited then."),
+    ]
+    assert do(other, "wallet_termination", asked.pk, "confirm").status_code == 302
+    asked.refresh_from_db()
+    assert (asked.wallet_amount, asked.orders_amount) == (Decimal("168.5"), Decimal("1.5"))
+    assert asked.forfeited == Decimal(170)
+
+
+def test_the_form_to_ask_for_a_termination_says_what_it_would_take(ada, senior):
+    world.place(ada, of=world.offer(price="1.50"))
+    claim = claimed(senior, ada)
+    says = (
+        "When it is confirmed, 33.3000 USD are forfeited as things stand: 31.8000 USD in the "
+        "wallet, 1.5000 USD of open orders."
+    )
+    for page, row in (("wallet_customer", ada), ("wallet_claim", claim)):
+        form = client_of(senior).get(admin_url(f"{page}_do", row.pk, "terminate"))
+        assert says in form.context["warnings"]
+
+
+def test_nobody_confirms_a_termination_that_rejects_what_they_sent_again(senior):
+    agent, finance = world.person(AGENT), world.person(FINANCE)
+    grace = world.customer("grace", funds="200")
+    payout = payouts.sent(agent, senior, "30", buyer=grace)
+    settlement.mark_failed(finance, payout.pk, problem="Refused")
+    settlement.send_again(finance, payout.pk, reason="Again")
+    asked = requested(senior, grace)
+
+    page = client_of(finance).get(admin_url("wallet_termination_change", asked.pk))
+
+    assert [action.name for action, _ in page.context["actions"]] == ["reject"]
+    answer = do(finance, "wallet_termination", asked.pk, "confirm")
+    assert answer.status_code == 403
+    assert f"You sent {payout} again yourself" in answer.content.decode()

@@ -544,8 +544,8 @@ def test_a_gathered_payout_is_neither_rejected_nor_ended_with_its_account(people
 
     with pytest.raises(PayoutElsewhere, match=f"is gathered in {batch}: void that first"):
         payouts.reject(people.senior, payout.pk, reason="No")
-    assert payouts.lock_rejectable(payout.customer_id) == []
-    assert payouts.lock_rejectable(free.customer_id) == [free]
+    assert payouts.rejectable(payout.customer_id, locked=True) == []
+    assert payouts.rejectable(free.customer_id, locked=True) == [free]
     assert states(payout) == ["approved"]
 
 
