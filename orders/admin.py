@@ -8,7 +8,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.contrib.admin import SimpleListFilter, display
+from django.contrib.admin import display
 from django.core.exceptions import PermissionDenied
 from django.db import models
 from django.db.models import Q, QuerySet
@@ -43,6 +43,7 @@ from orders.models import UpstreamSide as Side
 from orders.pages import order_link as order_link
 from orders.pages import sms_link
 from smsactivator.common.admin import (
+    ChoiceFilter,
     Facts,
     ReadOnlyAdmin,
     ReasonedAdmin,
@@ -110,7 +111,7 @@ def orders_of_customers(pks: Sequence[int]) -> Mapping[int, Iterable[Link]]:
     }
 
 
-class OverdueFilter(SimpleListFilter):
+class OverdueFilter(ChoiceFilter):
     """The orders that should have been refunded by now."""
 
     title = "overdue"

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin import SimpleListFilter, display
+from django.contrib.admin import display
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.urls import URLPattern
@@ -27,7 +27,7 @@ from refunds.admin_policy import PreviewPages
 from refunds.models import Refund, RefundRequest, Sweep
 from refunds.policy import Outcome
 from refunds.timelines import refund_link as refund_link
-from smsactivator.common.admin import Facts, ReadOnlyAdmin, TimeRangeFilter
+from smsactivator.common.admin import ChoiceFilter, Facts, ReadOnlyAdmin, TimeRangeFilter
 from smsactivator.common.display import (
     BAD,
     GOOD,
@@ -110,7 +110,7 @@ def refunds_of_customers(pks: Sequence[int]) -> Mapping[int, Iterable[Link]]:
     }
 
 
-class CustomerFilter(SimpleListFilter):
+class CustomerFilter(ChoiceFilter):
     """The refunds of one customer's newest orders; the customer's page leads here."""
 
     title = "customer"

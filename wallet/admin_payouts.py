@@ -8,7 +8,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.contrib.admin import SimpleListFilter, display
+from django.contrib.admin import display
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.urls import URLPattern, path
@@ -27,6 +27,7 @@ from unfold.widgets import (
 from smsactivator.common import actions
 from smsactivator.common.actions import Action, ActionForm, Done, NoteForm, ReasonForm
 from smsactivator.common.admin import (
+    ChoiceFilter,
     Facts,
     ReadOnlyAdmin,
     Table,
@@ -336,7 +337,7 @@ def _without_key(typed: dict[str, Any]) -> dict[str, Any]:
 # --- the list and the pages of payouts ---
 
 
-class WaitsFilter(SimpleListFilter):
+class WaitsFilter(ChoiceFilter):
     """What of the open payouts waits for whom."""
 
     title = "waits for"

@@ -15,6 +15,7 @@ from typing import Any
 from django import forms
 from django.contrib import messages
 from django.contrib.admin import ShowFacets
+from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.utils import get_fields_from_path, unquote
 from django.contrib.admin.views.main import ORDER_VAR
 from django.core.exceptions import BadRequest, PermissionDenied
@@ -28,7 +29,7 @@ from django.utils.functional import cached_property
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 from unfold.admin import ModelAdmin
-from unfold.contrib.filters.admin import RangeDateTimeFilter
+from unfold.contrib.filters.admin import DropdownFilter, RangeDateTimeFilter
 from unfold.views import ChangeList
 from unfold.widgets import UnfoldAdminTextInputWidget
 
@@ -58,6 +59,14 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
     def count(self) -> int:
         return min(self._counted, LISTED)
 
+    def validate_number(self, number: Any) -> int:
+        """The page, or the last one for what lies beyond it: the list may have become shorter."""
+        try:
+            asked = int(number)
+        except (TypeError, ValueError):
+            asked = 1
+        return min(max(asked, 1), self.num_pages)
+
     @property
     def capped(self) -> bool:
         """Whether there are more rows than the list reaches."""
@@ -77,10 +86,19 @@ class BoundedChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
+        self.page_num = self.paginator.validate_number(self.page_num)
         self.model_admin.read_beside(self.result_list)
         self.full_result_count = self.result_count
         # Instead of what the list would say when it is empty.
         self.nothing = self.model_admin.nothing_here(request)
+
+
+class ChoiceFilter(DropdownFilter):
+    """A filter that is no field of the rows: ``lookups`` and ``queryset`` say what it does.
+
+    It is a field of the list's form. As a row of links it would not be, and what it had chosen
+    would be dropped by whoever applies another filter.
+    """
 
 
 class TimeRangeFilter(RangeDateTimeFilter):
@@ -156,10 +174,11 @@ class NamedLookups:
                 yield from (f"{path}_{side}_{part}" for side in ("from", "to") for part in (0, 1))
                 continue
             field: Any = get_fields_from_path(self.model, path)[-1]  # type: ignore[attr-defined]
-            if field.is_relation:
-                yield from (f"{path}__{field.target_field.name}__exact", f"{path}__isnull")
-            else:
-                yield f"{path}__exact"
+            key = f"__{field.target_field.name}" if field.is_relation else ""
+            yield f"{path}{key}__exact"
+            # Offered by a row of links alone.
+            if field.is_relation and kind is None:
+                yield f"{path}__isnull"
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -173,6 +192,13 @@ class NamedLookups:
             request, {**named, **(extra_context or {})}
         )
         return response
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        """The list that the address asks for, or 400: the admin would answer with all rows."""
+        try:
+            return super().get_changelist_instance(request)  # type: ignore[misc]
+        except IncorrectLookupParameters:
+            raise BadRequest("The address asks for what this list cannot find.") from None
 
     def may_send_to_list(self, request: HttpRequest) -> bool:
         """Whether the list takes anything from them: it does from those who may change its rows."""

@@ -12,6 +12,7 @@ from django.core.exceptions import BadRequest, PermissionDenied, ValidationError
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from unfold.forms import ActionForm as ListActionForm
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from smsactivator.common.actions import ActionForm, ReasonForm
@@ -110,6 +111,32 @@ def view(model_admin: Any, request: HttpRequest, name: str) -> HttpResponse:
 def refuse_odd(request: HttpRequest) -> None:
     """Raise BadRequest for a choice of tickets that no page sends."""
     _ids(",".join(request.POST.getlist(ACTION_CHECKBOX_NAME)))
+    _ids(request.POST.get("listed", ""))
+
+
+class ChoosingForm(ListActionForm):
+    """A step for what is ticked, or for all that the list has found."""
+
+    # What "all" means: a list is searched anew when it is sent, and may find more by then.
+    listed = forms.CharField(label="", required=False, widget=forms.HiddenInput)
+
+
+def tell_listed(context: dict[str, Any]) -> None:
+    """Put the tickets of the whole list into its form, when "all" may be chosen there."""
+    found, form = context.get("cl"), context.get("action_form")
+    if found is None or form is None or not found.multi_page:
+        return
+    # One more than a step takes, for the plan to refuse.
+    pks = found.queryset.values_list("pk", flat=True)[: bulk.MOST + 1]
+    form.fields["listed"].initial = ",".join(str(pk) for pk in pks)
+
+
+def as_listed(request: HttpRequest, queryset: QuerySet[Ticket]) -> QuerySet[Ticket]:
+    """Of "all", what the page showed; of what was ticked, all of it."""
+    if request.POST.get("select_across") != "1":
+        return queryset
+    ticked = ",".join(request.POST.getlist(ACTION_CHECKBOX_NAME))
+    return queryset.filter(pk__in=_ids(request.POST.get("listed") or ticked))
 
 
 def _ids(text: str) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin import SimpleListFilter, display
+from django.contrib.admin import display
 from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
@@ -20,7 +20,13 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownF
 
 from refunds.models import RefundRequest
 from smsactivator.common.actions import warns_of
-from smsactivator.common.admin import BoundedChangeList, Facts, ReadOnlyAdmin, TimeRangeFilter
+from smsactivator.common.admin import (
+    BoundedChangeList,
+    ChoiceFilter,
+    Facts,
+    ReadOnlyAdmin,
+    TimeRangeFilter,
+)
 from smsactivator.common.display import BAD, NOTHING, QUIET, badge, moment
 from smsactivator.common.errors import Refused
 from smsactivator.common.flags import flags_for
@@ -124,7 +130,7 @@ def address_not_written(payout: Payout) -> list[str]:
     return [f"{NOT_WRITTEN}. Ask whoever entered it where it comes from."]
 
 
-class QueueFilter(SimpleListFilter):
+class QueueFilter(ChoiceFilter):
     """A queue, in the order in which its tickets are due."""
 
     title = "queue"
@@ -145,6 +151,13 @@ class QueuesChangeList(BoundedChangeList):
         *found, active = super().get_filters(request)
         asked = self.get_filters_params().items()
         return *found, active and any(any(values) for name, values in asked if name != "queue")
+
+    def get_queryset(self, request: HttpRequest, **kwargs: Any) -> QuerySet[Any]:
+        queryset: QuerySet[Any] = super().get_queryset(request, **kwargs)
+        kept = {"queue", *self.model_admin.linked_lookups}
+        cleared = [name for name in self.get_filters_params() if name not in kept]
+        self.clear_all_filters_qs = self.get_query_string(remove=cleared)
+        return queryset
 
 
 @admin.register(Ticket)
@@ -171,6 +184,7 @@ class TicketAdmin(ReadOnlyAdmin):
         ("opened_at", TimeRangeFilter),
     )
     actions = bulk.ACTIONS
+    action_form = bulk.ChoosingForm
     linked_lookups = ("customer__id__exact",)
     list_before_template = "support/tabs.html"
     search_fields = ("pk", "subject")
@@ -218,7 +232,17 @@ class TicketAdmin(ReadOnlyAdmin):
         context = {**(extra_context or {}), "tabs": tabs}
         if chosen in queues.BY_NAME:
             context["title"] = queues.BY_NAME[chosen].label
-        return super().changelist_view(request, context)
+        response = super().changelist_view(request, context)
+        if isinstance(response, TemplateResponse) and response.context_data:
+            bulk.tell_listed(response.context_data)
+        return response
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """The plan of what was ticked; of "all", what the page that was sent had found."""
+        response: HttpResponse | None = super().response_action(
+            request, bulk.as_listed(request, queryset)
+        )
+        return response
 
     def nothing_here(self, request: HttpRequest) -> str:
         """Of a queue that nobody narrowed, that nothing waits in it."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin
-from django.contrib.admin import SimpleListFilter, display
+from django.contrib.admin import display
 from django.db.models import F, Model, Q, QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch
@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 
-from smsactivator.common.admin import Facts, ReadOnlyAdmin, TimeRangeFilter
+from smsactivator.common.admin import ChoiceFilter, Facts, ReadOnlyAdmin, TimeRangeFilter
 from smsactivator.common.display import (
     BAD,
     GOOD,
@@ -31,7 +31,7 @@ from support.models import Wait
 from support.reports import PERMISSION
 
 
-class StandingFilter(SimpleListFilter):
+class StandingFilter(ChoiceFilter):
     """As the report counts: by due time, end and now, whatever a job has recorded."""
 
     title = "standing"
