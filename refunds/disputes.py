@@ -45,7 +45,10 @@ def dispute(request_id: int, *, actor: Actor) -> RefundRequest:
             )
         asked.dispute()
         asked.disputed_at = timezone.now()
-        history.save([asked], ["state", "disputed_at"], actor=actor, reason="Disputed by reply")
+        # One of us may have entered what the customer said elsewhere.
+        how = "reply" if actor.user_id is None else "a message that was entered"
+        fields = ["state", "disputed_at"]
+        history.save([asked], fields, actor=actor, reason=f"Disputed by {how}")
         return asked
 
 

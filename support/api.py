@@ -74,6 +74,9 @@ class MessageOut(Schema):
     id: int
     ticket: int = Field(description="Another one than was written to, when that was closed.")
     by: Literal["customer", "support"]
+    entered: bool = Field(
+        description="Whether support wrote down what the customer said elsewhere."
+    )
     body: str
     created_at: datetime
     files: list[FileOut]

@@ -82,6 +82,7 @@ class CaseRequest:
 
     request: RefundRequest
     ticket_id: int | None
+    disputed_by: Message | None
     against: bool
     goodwill: bool
 
@@ -91,13 +92,15 @@ class CasePayout:
     """A payout of this customer, and the ticket that it was asked for on.
 
     ``shared`` says whether another customer gave the same address, ``unwritten`` whether it stands
-    in no message of the customer on this ticket.
+    in no message that the customer sent on this ticket, ``entered_by`` who of us entered it as
+    said by the customer then, or "".
     """
 
     payout: Payout
     ticket_id: int | None
     shared: bool
     unwritten: bool
+    entered_by: str
 
     @property
     def waits(self) -> bool:
@@ -159,7 +162,7 @@ def read_case(ticket: Ticket) -> CaseFile:
         .order_by("-id")[:ORDERS]
     )
     asked = RefundRequest.objects.select_related(
-        "order", "requested_by", "decided_by", "resolved_by", "case__disputed_by"
+        "order", "requested_by", "decided_by", "resolved_by", "case__disputed_by__author"
     ).order_by("-id")
     # All of them: what waits here for a decision is never the one that did not fit.
     here = list(asked.filter(pk__in=queries.cases_of(ticket).values("request")))
@@ -234,6 +237,7 @@ def _payouts(ticket: Ticket) -> tuple[list[CasePayout], list[CasePayout]]:
             if payout.method.memo_rule == PayoutMethod.MemoRule.REQUIRED
             else payout.address in addresses,
             unwritten=payout.pk in unwritten,
+            entered_by=unwritten.get(payout.pk, ""),
         )
 
     return [read(payout) for payout in here], [read(payout) for payout in elsewhere]
@@ -249,6 +253,7 @@ def _request(request: RefundRequest) -> CaseRequest:
     return CaseRequest(
         request=request,
         ticket_id=home.ticket_id if home else None,
+        disputed_by=case.disputed_by if case else None,
         against=is_against(request),
         goodwill=is_goodwill(request),
     )

@@ -24,6 +24,7 @@ from refunds.models import RefundRequest
 from smsactivator.common.errors import Refused
 from support import casework, clocks, inbound, locking, outcomes, queries, replies
 from support.models import Message, Ticket, TicketRefund, Wait
+from wallet.deciding import OwnRequest
 from wallet.limits import lock, require
 
 State = RefundRequest.State
@@ -183,11 +184,12 @@ def uphold(
 ) -> RefundRequest:
     """Agree with a denial that was disputed. The customer is told, and that it is final.
 
-    Raises as ``refunds.disputes.uphold`` and ``support.replies.reply``.
+    Raises as ``refunds.disputes.uphold`` and ``support.replies.reply``; OwnRequest also for who
+    entered the message that disputes it. So do the other two.
     """
     return _decide(
         *(person, ticket_id, request_id, seen, key, "uphold", reply_body, then),
-        lambda: disputes.uphold(person, request_id, reason=reason),
+        lambda: _resolve(disputes.uphold, person, request_id, reason),
     )
 
 
@@ -208,7 +210,7 @@ def overturn(
     """
     return _decide(
         *(person, ticket_id, request_id, seen, key, "overturn", reply_body, then),
-        lambda: disputes.overturn(person, request_id, reason=reason),
+        lambda: _resolve(disputes.overturn, person, request_id, reason),
     )
 
 
@@ -229,8 +231,20 @@ def dismiss(
     """
     return _decide(
         *(person, ticket_id, request_id, seen, key, "dismiss", reply_body, then),
-        lambda: disputes.dismiss(person, request_id, reason=reason),
+        lambda: _resolve(disputes.dismiss, person, request_id, reason),
     )
+
+
+def _resolve(
+    verb: Callable[..., RefundRequest], person: Any, request_id: int, reason: str
+) -> RefundRequest:
+    """Resolve a dispute as somebody who did not enter the customer's part in it."""
+    require(person, "refunds.resolve_dispute")
+    if TicketRefund.objects.filter(request=request_id, disputed_by__author=person).exists():
+        raise OwnRequest(
+            "You entered the message that disputes it, so another senior agent decides."
+        )
+    return verb(person, request_id, reason=reason)
 
 
 def _print_of_opening(asked: RefundRequest, typed: str, then: str, *, deny: bool) -> str:

@@ -148,7 +148,8 @@ def receive_once(
 def enter(person: Any, customer: Customer, **message: Any) -> Message:
     """``receive`` of what reached us outside of the wires, by the person who enters it.
 
-    Raises PermissionDenied.
+    It is the customer's message to be answered, and shown as entered; it is no proof of what the
+    customer said (decision 0034). Raises PermissionDenied.
     """
     require(person, "support.answer_ticket")
     via = Actor(f"{person.get_username()}, who entered it", person.pk)
@@ -216,7 +217,7 @@ def _open(said: _Said, channel: Ticket.Channel, subject: str) -> tuple[Message, 
             locking.save(
                 ticket,
                 actor=said.via,
-                reason=f"The customer wrote (message {message.pk})",
+                reason=_wrote(message),
                 quietly=True,
             )
             return message, True
@@ -253,14 +254,24 @@ def _go_on(said: _Said, channel: Ticket.Channel, ticket_id: int) -> tuple[Messag
         ticket.resolved_at = None
     message = _write(ticket, said, _moment(said))
     if _dispute(ticket, message, said.via):
-        reason = f"The customer disputed a denial (message {message.pk})"
+        reason = _wrote(message, disputed=True)
         clocks.start(ticket, Wait.Clock.DISPUTE, message.created_at)
         ticket.queue = Queue.SENIORS
     else:
-        reason = f"The customer wrote (message {message.pk})"
+        reason = _wrote(message)
         clocks.start(ticket, Wait.Clock.ANSWER, message.created_at)
     locking.save(ticket, actor=said.via, reason=reason)
     return message, True
+
+
+def _wrote(message: Message, *, disputed: bool = False) -> str:
+    """What happened, for the history: a customer sent it, or one of us entered it."""
+    if message.entered:
+        what = "Entered what the customer said"
+        what += ", which disputes a denial" if disputed else ""
+    else:
+        what = "The customer disputed a denial" if disputed else "The customer wrote"
+    return f"{what} (message {message.pk})"
 
 
 def _takes_messages(ticket: Ticket) -> bool:

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models.functions import Coalesce
 
 from orders.models import Order
 from refunds.models import RefundRequest
@@ -124,20 +125,26 @@ def shared_files(ticket: Ticket) -> dict[int, list[Elsewhere]]:
     return dict(found)
 
 
-def unwritten(payout_ids: Collection[int]) -> set[int]:
-    """Payouts whose address stands in no message of the customer on their ticket: one query.
+def unwritten(payout_ids: Collection[int]) -> dict[int, str]:
+    """Payouts whose address stands in no message that the customer sent on their ticket: one query.
 
-    Capitals of an address on Ethereum are a checksum, which not everybody writes. One that was
-    asked for on no ticket is not among them.
+    What one of us entered as said by the customer does not count; of each payout it is told who
+    entered the address so, or "". Capitals of an address on Ethereum are a checksum, which not
+    everybody writes. One that was asked for on no ticket is not among them.
     """
     said = Message.objects.filter(ticket=OuterRef("ticket"), kind=Message.Kind.CUSTOMER)
-    exactly = Exists(said.filter(body__contains=OuterRef("payout__address")))
-    in_any_case = Exists(said.filter(body__icontains=OuterRef("payout__address")))
-    return set(
+    sent = said.filter(author=None)
+    exactly = Exists(sent.filter(body__contains=OuterRef("payout__address")))
+    in_any_case = Exists(sent.filter(body__icontains=OuterRef("payout__address")))
+    entered = said.filter(author__isnull=False, body__icontains=OuterRef("payout__address"))
+    return dict(
         TicketPayout.objects.filter(payout__in=payout_ids)
         .exclude(exactly)
         .exclude(in_any_case, payout__method__address_format=PayoutMethod.AddressFormat.EVM)
-        .values_list("payout", flat=True)
+        .values_list(
+            "payout",
+            Coalesce(Subquery(entered.order_by("-pk").values("author__username")[:1]), Value("")),
+        )
     )
 
 

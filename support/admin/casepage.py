@@ -61,6 +61,16 @@ Typed = dict[str, Any]
 NOT_WRITTEN = "The address is in no message of the ticket"
 
 
+def not_written(entered_by: str) -> str:
+    """The warning of an address that the customer did not send, and who of us entered it."""
+    return f"{NOT_WRITTEN}. {only_entered(entered_by)}".strip()
+
+
+def only_entered(by: str) -> str:
+    """What is said of an address which stands only in what one of us entered, or ""."""
+    return f"It stands only in what {by} entered as said by the customer." if by else ""
+
+
 class Unsent(Invalid):
     """There is a reply with a step that tells the customer nothing."""
 
@@ -447,7 +457,7 @@ def _waiting_payouts(file: CaseFile, person: Any, *, live: bool) -> Iterator[dic
         if one.shared:
             warnings.append("Another customer gave this address too.")
         if one.unwritten:
-            warnings.append(f"{NOT_WRITTEN}.")
+            warnings.append(not_written(one.entered_by))
         if payout.not_before is not None:
             warnings.append(
                 "The address is not the one from before: nobody can approve it before "
@@ -617,7 +627,7 @@ def _decide(one: CaseRequest, person: Any) -> dict[str, Any]:
     elif one.against:
         panel["warning"] = f"The policy's verdict is against it: {asked.verdict_why}."
     if asked.state == RefundRequest.State.DISPUTED:
-        return panel | _dispute(asked, panel["words"], person)
+        return panel | _dispute(one, panel["words"], person)
     senior_only = asked.state == RefundRequest.State.ESCALATED and not person.has_perm(
         "refunds.decide_escalated_refund"
     )
@@ -635,13 +645,23 @@ def _decide(one: CaseRequest, person: Any) -> dict[str, Any]:
     return panel
 
 
-def _dispute(asked: RefundRequest, terms: SafeString, person: Any) -> dict[str, Any]:
+def _dispute(one: CaseRequest, terms: SafeString, person: Any) -> dict[str, Any]:
+    asked, said = one.request, one.disputed_by
+    by = f" by message {said.pk}" if said else ""
+    if said and said.entered:
+        by += (
+            f", which {said.author} entered: it did not come from the customer by a wire of ours. "
+            "What is decided now is final."
+        )
+    else:
+        by += "; what is decided now is final."
     words = format_html(
-        "{} — {} denied it on {}: “{}”. The customer disputes it; what is decided now is final.",
+        "{} — {} denied it on {}: “{}”. The customer disputes it{}",
         terms,
         asked.decided_by,
         moment(asked.decided_at),
         asked.decision_reason,
+        by,
     )
     if not person.has_perm("refunds.resolve_dispute"):
         return {"words": words, "why_not": "A senior agent decides disputes."}
@@ -649,6 +669,11 @@ def _dispute(asked: RefundRequest, terms: SafeString, person: Any) -> dict[str, 
         return {
             "words": words,
             "why_not": "You took part in the denial, so another senior agent decides.",
+        }
+    if said and said.author_id == person.pk:
+        return {
+            "words": words,
+            "why_not": "You entered the message that disputes it, so another senior agent decides.",
         }
     return {
         "words": words,

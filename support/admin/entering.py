@@ -72,9 +72,10 @@ actions.register(
     Action(
         name="enter",
         label="Enter a message",
-        explains="What the customer said elsewhere is kept as their message, with your name as who "
-        "entered it. An answer is due within one business day. After a denied refund it disputes "
-        "the denial, as any message of the customer does.",
+        explains="What the customer said elsewhere is kept as their message, and shown as entered "
+        "by you, to them too: it proves nothing that only the customer can say. An answer is due "
+        "within one business day. After a denied refund it disputes the denial, as any message of "
+        "the customer does; who entered it does not decide that dispute.",
         form=EnterForm,
         permission=casework.ANSWER,
         offered=lambda _person, _customer: True,

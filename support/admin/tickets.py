@@ -15,6 +15,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 from django.utils import timezone
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 
@@ -43,10 +44,11 @@ from support.admin.casepage import (
     context_of,
     due_badge,
     keep,
+    only_entered,
 )
 from support.bulk import STEPS
 from support.casefile import read_case
-from support.models import Macro, Ticket, TicketOrder, TicketPayout
+from support.models import Macro, Ticket, TicketOrder, TicketPayout, TicketRefund
 from support.timelines import ticket_link
 from wallet.models import Payout
 from wallet.pages import customer_link
@@ -109,7 +111,11 @@ def what_the_customer_wrote(payout: Payout, person: Any) -> Iterable[Facts]:
             ("Ticket", ticket_link(case.ticket_id, case.ticket.subject).html(person)),
             (
                 "Address",
-                badge(NOT_WRITTEN, BAD) if unwritten else "Stands in a message of the customer",
+                format_html(
+                    "{} {}", badge(NOT_WRITTEN, BAD), only_entered(unwritten[payout.pk]).rstrip(".")
+                )
+                if unwritten
+                else "Stands in a message of the customer",
             ),
         ],
     )
@@ -125,9 +131,26 @@ def addresses_not_written(payouts: Sequence[Payout]) -> Mapping[int, Iterable[Sa
 @warns_of("wallet.Payout", "approve")
 def address_not_written(payout: Payout) -> list[str]:
     """What whoever approves a payout is told of its ticket."""
-    if not queries.unwritten([payout.pk]):
-        return []
-    return [f"{NOT_WRITTEN}. Ask whoever entered it where it comes from."]
+    return [
+        f"{NOT_WRITTEN}. Ask whoever entered it where it comes from. {only_entered(by)}".strip()
+        for by in queries.unwritten([payout.pk]).values()
+    ]
+
+
+@facts_for("refunds.RefundRequest")
+def what_disputed_it(asked: RefundRequest, person: Any) -> Iterable[Facts]:
+    """The message that disputed a denial, and whether the customer sent it."""
+    case = (
+        TicketRefund.objects.filter(request=asked, disputed_by__isnull=False)
+        .select_related("disputed_by__author")
+        .first()
+    )
+    if case is None or case.disputed_by is None:
+        return
+    said = case.disputed_by
+    how = f"entered by {said.author}" if said.entered else f"sent by the customer ({said.via})"
+    link = ticket_link(said.ticket_id).html(person)
+    yield Facts("What disputed it", [("Message", format_html("{}, {}, on {}", said, how, link))])
 
 
 class QueueFilter(ChoiceFilter):

@@ -303,7 +303,8 @@ class Message(models.Model):
     kind = models.CharField(max_length=8, choices=Kind)
     body = models.TextField()
     created_at = models.DateTimeField()
-    # Who wrote a reply or a note; a customer's message names the key or the person it came by.
+    # Who wrote a reply or a note, or entered what a customer said elsewhere. Nobody of a message
+    # that the customer sent: ``via`` names the wire that brought it.
     author = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+"
     )
@@ -346,6 +347,11 @@ class Message(models.Model):
     def public(self) -> bool:
         """Whether the customer sees it. A note never is."""
         return self.kind != self.Kind.NOTE
+
+    @property
+    def entered(self) -> bool:
+        """Whether one of us entered it as said by the customer: no wire of theirs brought it."""
+        return self.kind == self.Kind.CUSTOMER and self.author_id is not None
 
 
 class Blob(models.Model):

@@ -122,6 +122,7 @@ def test_a_ticket_is_opened_once_for_its_key_and_read(shop, noon):
         "id": message.pk,
         "ticket": message.ticket_id,
         "by": "customer",
+        "entered": False,
         "body": "Nothing came.\nÄrger — 你好",
         "created_at": NOON_TEXT,
         "files": [

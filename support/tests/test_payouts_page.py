@@ -14,7 +14,7 @@ from django.utils import timezone
 from smsactivator.common import links
 from smsactivator.common.links import admin_url
 from smsactivator.common.timeline import timeline
-from support import casework, notices, payouts
+from support import casework, inbound, notices, payouts
 from support.models import Message, Outbound, Ticket, TicketPayout
 from support.tests.test_case_page import (
     balance,
@@ -269,6 +269,30 @@ def test_an_address_that_the_customer_did_not_write_on_the_ticket_is_flagged(ann
         False,
         False,
     )
+
+
+def test_an_address_that_one_of_us_entered_was_not_written_by_the_customer(ann, ticket):
+    inbound.enter(
+        ann, ticket.customer, ticket_id=ticket.pk, body=f"To {TRON}", key="a", channel="email"
+    )
+    asked = payout(ann, ticket)
+    boss = senior()
+
+    facts, approval_warns, case_warns = unwritten(boss, asked)
+
+    assert facts["Address"] == (
+        "The address is in no message of the ticket It stands only in what ann entered as said by "
+        "the customer"
+    )
+    assert (approval_warns, case_warns) == (True, True)
+    form = client_of(boss).get(admin_url("wallet_payout_do", asked.pk, "approve"))
+    entered = "It stands only in what ann entered as said by the customer."
+    assert entered in text(form.content.decode())
+    assert entered in text(panel(page(boss, ticket), f"payout-{asked.pk}"))
+    # The customer's own words silence it.
+    write(ticket, f"Yes, {TRON}")
+    assert unwritten(boss, asked)[0]["Address"] == "Stands in a message of the customer"
+    assert unwritten(boss, asked)[1:] == (False, False)
 
 
 def test_the_list_of_payouts_flags_each_address_that_nobody_wrote_in_as_many_queries(ann, ticket):

@@ -1,0 +1,2 @@
+DROP TRIGGER dispute_is_not_resolved_by_who_entered_it ON refunds_refundrequest;
+DROP FUNCTION dispute_is_not_resolved_by_who_entered_it();
