@@ -13,6 +13,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 
 from smsactivator import finance as finance
 from smsactivator import liabilities as liabilities
+from smsactivator import logins as logins
 from smsactivator.common.admin import NamedLookups
 
 admin.site.unregister(User)

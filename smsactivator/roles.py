@@ -75,7 +75,12 @@ AUDITOR = "Auditor"
 # What an auditor sees every row of, with the histories. Not the text of SMS: each reading of one is
 # written down, and an auditor changes nothing.
 _AUDITED = ("wallet", "orders", "refunds", "support")
-_SET_UP = ("auth.view_user", "auth.view_group")
+_SET_UP = (
+    "auth.view_user",
+    "auth.view_group",
+    "axes.view_accesslog",
+    "axes.view_accessfailurelog",
+)
 
 ROLES: dict[str, tuple[str, ...]] = {
     SUPPORT_AGENT: (

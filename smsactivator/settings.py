@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from celery.schedules import crontab
+from csp import constants as csp
 from django.urls import reverse_lazy
 
 from smsactivator.environment import Environment
@@ -81,6 +82,21 @@ ATTACHMENT_BYTES = environment.integer(
 )
 ATTACHMENTS_PER_MESSAGE = environment.integer("ATTACHMENTS_PER_MESSAGE", 5, least=1, most=20)
 
+# Who comes in: so many wrong passwords lock an account at an address, for so long.
+LOGIN_FAILURES = environment.integer("LOGIN_FAILURES", 5, least=2, most=100)
+LOGIN_LOCK = timedelta(
+    seconds=environment.integer("LOGIN_LOCK_SECONDS", 900, least=60, most=86_400)
+)
+# A session ends when nothing was done for so long, and after its longest time in any case.
+SESSION_IDLE = timedelta(
+    seconds=environment.integer("SESSION_IDLE_SECONDS", 1800, least=300, most=43_200)
+)
+SESSION_LONGEST = timedelta(
+    seconds=environment.integer("SESSION_SECONDS", 43_200, least=600, most=604_800)
+)
+# The header in which the proxy tells a client's address; without one it is the connection's.
+CLIENT_ADDRESS_HEADER = environment.text("CLIENT_ADDRESS_HEADER")
+
 # How long the file of an export is kept; that it was made, and its SHA-256, stays.
 EXPORT_KEPT = timedelta(days=environment.integer("EXPORT_DAYS", 7, least=1, most=90))
 
@@ -134,20 +150,25 @@ INSTALLED_APPS = [
     "django.contrib.postgres",
     "django_fsm",
     "simple_history",
+    "axes",
+    "csp",
     "ninja",
 ]
 
 MIDDLEWARE = [
     "smsactivator.api.ProblemsOnly",
     "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "smsactivator.sessions.EndOfSession",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "simple_history.middleware.HistoryRequestMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "smsactivator.urls"
@@ -169,15 +190,38 @@ TEMPLATES = [
     },
 ]
 
+# A second factor would be one more step between these and the session.
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {
         "NAME": "django.contrib.auth.password_validation.MinimumLengthValidator",
         "OPTIONS": {"min_length": 12},
     },
-    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "smsactivator.passwords.NotCommonInDisguise"},
+    {"NAME": "smsactivator.passwords.DifferentCharacters"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+
+# The limits are in smsactivator.lockout; these names are the library's.
+AXES_HANDLER = "smsactivator.lockout.Limits"
+AXES_CLIENT_IP_CALLABLE = "smsactivator.lockout.client_address"
+AXES_USERNAME_CALLABLE = "smsactivator.lockout.account"
+AXES_LOCKOUT_CALLABLE = "smsactivator.lockout.locked"
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = LOGIN_FAILURES
+AXES_COOLOFF_TIME = LOGIN_LOCK
+AXES_RESET_ON_SUCCESS = True
+# Whoever tries on does not lock the account for longer.
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_ENABLE_ACCESS_FAILURE_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "csrfmiddlewaretoken", "next"]
 
 LANGUAGE_CODE = "en-us"
 USE_I18N = False
@@ -210,10 +254,26 @@ DATA_UPLOAD_MAX_NUMBER_FIELDS = 2000
 
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = PRODUCTION
-SESSION_COOKIE_AGE = 12 * 3600
+# Longer than a session lasts (smsactivator.sessions): one that ended is known by whose it was.
+SESSION_COOKIE_AGE = int(SESSION_LONGEST.total_seconds()) + 24 * 3600
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+# Scripts come from our own files alone: none stands in a page. Those of the admin's look (Alpine)
+# compile the expressions of its templates, hence unsafe-eval; styles are also set by scripts.
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [csp.SELF],
+        "script-src": [csp.SELF, csp.UNSAFE_EVAL],
+        "style-src": [csp.SELF, csp.UNSAFE_INLINE],
+        "img-src": [csp.SELF, "data:"],
+        "font-src": [csp.SELF, "data:"],
+        "object-src": [csp.NONE],
+        "base-uri": [csp.NONE],
+        "form-action": [csp.SELF],
+        "frame-ancestors": [csp.NONE],
+    }
+}
 if PRODUCTION:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_SSL_REDIRECT = True
@@ -238,6 +298,8 @@ LOGGING = {
     "root": {"handlers": ["console"], "level": "INFO"},
     "loggers": {
         "django.request": {"filters": ["forbidden"]},
+        # Each log-in has a row; the log tells of wrong passwords and locks.
+        "axes": {"level": "WARNING"},
         # httpx logs whole URLs at INFO, and a wholesaler's key may be in one.
         "httpx": {"level": "WARNING"},
         "httpcore": {"level": "WARNING"},

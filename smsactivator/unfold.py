@@ -96,7 +96,9 @@ UNFOLD: dict[str, Any] = {
     "STYLES": [
         lambda request: static("smsactivator/admin.css"),
         lambda request: static("support/case.css"),
+        lambda request: static("smsactivator/session.css"),
     ],
+    "SCRIPTS": [lambda request: static("smsactivator/session.js")],
     "SITE_FAVICONS": [
         {
             "rel": "icon",
@@ -240,6 +242,8 @@ UNFOLD: dict[str, Any] = {
                     _page("Users", "group", "auth.user"),
                     _page("Roles", "badge", "auth.group"),
                     _page("Limits", "speed", "wallet.rolelimit"),
+                    _page("Log-ins", "login", "axes.accesslog"),
+                    _page("Failed log-ins", "lock_person", "axes.accessfailurelog"),
                     _page("Business calendar", "calendar_month", "support.calendar"),
                     _page("Calendar exceptions", "event_busy", "support.calendarexception"),
                 ],

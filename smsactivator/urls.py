@@ -6,6 +6,7 @@ from django.views.generic import RedirectView
 
 from smsactivator.api import api
 from smsactivator.health import healthz
+from smsactivator.sessions import session
 from support.admin.attachments import download
 
 urlpatterns = [
@@ -16,6 +17,7 @@ urlpatterns = [
         name="download_attachment",
     ),
     path("admin/reports/", include(("support.admin.reports", "reports"))),
+    path("admin/session", session, name="session"),
     path("admin/", admin.site.urls),
     path("api/v1/", api.urls),
     path("healthz", healthz),

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from axes.models import AccessFailureLog, AccessLog
 from django.apps import apps
 from django.contrib.auth.models import Group
 from django.test import Client
@@ -88,6 +89,8 @@ PAGES: dict[str, set[str]] = {
     "refunds_sweep": {AUDITOR, ADMIN},
     "auth_user": {AUDITOR, ADMIN},
     "auth_group": {AUDITOR, ADMIN},
+    "axes_accesslog": {AUDITOR, ADMIN},
+    "axes_accessfailurelog": {AUDITOR, ADMIN},
 }
 # Shown on a page of these alone.
 PARTS = {
@@ -155,6 +158,8 @@ def shop() -> dict[str, Any]:
         "refunds_sweep": Sweep.objects.create(name="no_sms", finished_at=now, refunded=1).pk,
         "auth_user": world.person(name="someone").pk,
         "auth_group": Group.objects.get(name=SUPPORT).pk,
+        "axes_accesslog": AccessLog.objects.create(username="ann", attempt_time=now).pk,
+        "axes_accessfailurelog": AccessFailureLog.objects.create(username="ann").pk,
     }
 
 

@@ -10,6 +10,7 @@ from django.db import connection, transaction
 
 # Rows that are written once. Histories, which are many, are known by their names.
 WRITTEN_ONCE = {
+    "axes_accessfailurelog",
     "django_admin_log",
     "orders_sms",
     "orders_smsreading",
@@ -39,6 +40,7 @@ WRITTEN_ONCE = {
 _DECIDED = ("state", "decided_by_id", "decided_at", "decision_reason")
 # Rows of which only these columns change; a wallet's money is written by a trigger of the owner's.
 CHANGED_IN_PART = {
+    "axes_accesslog": ("logout_time",),
     "wallet_auditrun": ("mailed",),
     "wallet_wallet": ("state",),
     "refunds_refundrequest": (
@@ -88,8 +90,11 @@ FIXED = {
         *("id", "customer_id", "subject", "channel", "opened_at", "key", "follows_id"),
     ),
 }
-# What Django's own pages delete, the exceptions of the business calendar, and files of exports.
+# What Django's own pages delete, wrong passwords that no longer count, the exceptions of the
+# business calendar, and files of exports.
 DELETED = {
+    "axes_accessattempt",
+    "axes_accessattemptexpiration",
     "auth_group",
     "auth_group_permissions",
     "auth_user_groups",
@@ -102,6 +107,8 @@ DELETED = {
 # Written by migrations alone.
 READ = {"auth_permission", "django_content_type", "django_migrations"}
 CHANGED = {
+    "axes_accessattempt",
+    "axes_accessattemptexpiration",
     "auth_group",
     "auth_user",
     "django_session",
