@@ -5,6 +5,7 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 from smsactivator.api import api
+from smsactivator.drafts import drafts
 from smsactivator.health import healthz
 from smsactivator.sessions import session
 from support.admin.attachments import download
@@ -18,6 +19,7 @@ urlpatterns = [
     ),
     path("admin/reports/", include(("support.admin.reports", "reports"))),
     path("admin/session", session, name="session"),
+    path("admin/drafts", drafts, name="drafts"),
     path("admin/", admin.site.urls),
     path("api/v1/", api.urls),
     path("healthz", healthz),

@@ -90,8 +90,8 @@ FIXED = {
         *("id", "customer_id", "subject", "channel", "opened_at", "key", "follows_id"),
     ),
 }
-# What Django's own pages delete, wrong passwords that no longer count, the exceptions of the
-# business calendar, and files of exports.
+# What Django's own pages delete, wrong passwords that no longer count, drafts, the exceptions
+# of the business calendar, and files of exports.
 DELETED = {
     "axes_accessattempt",
     "axes_accessattemptexpiration",
@@ -100,6 +100,7 @@ DELETED = {
     "auth_user_groups",
     "auth_user_user_permissions",
     "django_session",
+    "smsactivator_draft",
     "support_calendarexception",
     "wallet_exportpart",
     "wallet_rolelimit",
@@ -115,6 +116,7 @@ CHANGED = {
     "orders_offer",
     "orders_upstream",
     "refunds_sweep",
+    "smsactivator_draft",
     "support_calendar",
     "support_macro",
     "support_viewing",

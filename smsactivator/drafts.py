@@ -1,0 +1,227 @@
+"""What people typed and have not sent: kept for them, and shown to nobody else.
+
+A form's page names its reader, signed (``page_by``). So what is typed into it is known to be
+theirs, also when the session has ended meanwhile or another person has logged in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import quote
+
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import get_user_model
+from django.contrib.auth.views import redirect_to_login
+from django.core import signing
+from django.db import connection
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.functional import SimpleLazyObject
+from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods
+
+from smsactivator.models import Draft
+
+FIELD = "_page"  # what a form's page adds to what it sends
+COOKIE = "sent"  # tells the browser which of its copies it needs no more
+KEPT = timedelta(days=7)
+MOST = 50  # drafts of a person
+_SALT = "smsactivator.drafts"
+_LONGEST = {"at": 300, "form": 200, "page": 40}
+# Never kept, whatever their form.
+_SECRET = ("password", "csrfmiddlewaretoken", FIELD)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One opening of a page with a form, and whose it is."""
+
+    by: int
+    at: str
+    form: str
+    page: str
+    # The fields that differ from what the page showed; what was left alone is not kept.
+    typed: frozenset[str] | None
+
+
+def page_by(request: HttpRequest) -> dict[str, Any]:
+    """A template's ``page_by``: who reads this page, signed."""
+    return {"page_by": SimpleLazyObject(lambda: signing.dumps(request.user.pk, salt=_SALT))}
+
+
+def page_of(told: str) -> Page | None:
+    """The page that a request says it came from, if it was made for somebody by us."""
+    try:
+        said = json.loads(told)
+        by = signing.loads(said["by"], salt=_SALT, max_age=KEPT)
+        at, form, page = (str(said[name]) for name in ("at", "form", "page"))
+        typed = frozenset(map(str, said["typed"])) if "typed" in said else None
+    except (ValueError, TypeError, KeyError, signing.BadSignature):
+        return None
+    here = url_has_allowed_host_and_scheme(at, allowed_hosts=None) and at.startswith("/admin/")
+    short = all(
+        len(value) <= _LONGEST[name] and "\x00" not in value
+        for name, value in (("at", at), ("form", form), ("page", page))
+    )
+    if not here or not short or not isinstance(by, int):
+        return None
+    return Page(by, at, form, page, typed)
+
+
+def keep(page: Page, fields: dict[str, list[str]]) -> None:
+    """Keep what was typed; not what this opening of the page has sent already."""
+    kept = {
+        name: [value.replace("\x00", "") for value in values]
+        for name, values in fields.items()
+        if (page.typed is None or name in page.typed)
+        and "\x00" not in name
+        and not any(secret in name for secret in _SECRET)
+    }
+    if kept:
+        _write(page, kept, sent=False)
+
+
+def sent(page: Page) -> None:
+    """It arrived: nothing of it is kept."""
+    _write(page, {}, sent=True)
+
+
+def forget(user: Any, at: str, form: str) -> None:
+    """Throw away what was typed."""
+    Draft.objects.filter(user=user, at=at, form=form).delete()
+
+
+def found(user: Any, at: str) -> list[Draft]:
+    """What this person typed on a page and has not sent."""
+    lately = timezone.now() - KEPT
+    return list(Draft.objects.filter(user=user, at=at, sent=False, saved_at__gt=lately))
+
+
+def _write(page: Page, fields: dict[str, list[str]], *, sent: bool) -> None:
+    if not get_user_model().objects.filter(pk=page.by).exists():
+        return
+    now = timezone.now()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            INSERT INTO smsactivator_draft (user_id, at, form, page, fields, sent, saved_at)
+            VALUES (%s, %s, %s, %s, %s::jsonb, %s, %s)
+            ON CONFLICT (user_id, at, form) DO UPDATE SET
+                page = excluded.page, fields = excluded.fields, sent = excluded.sent,
+                saved_at = excluded.saved_at
+            WHERE excluded.sent OR NOT (smsactivator_draft.sent
+                AND smsactivator_draft.page = excluded.page)
+            """,
+            [page.by, page.at, page.form, page.page, json.dumps(fields), sent, now],
+        )
+        cursor.execute(
+            """
+            DELETE FROM smsactivator_draft WHERE user_id = %s AND (saved_at < %s OR id IN (
+                SELECT id FROM smsactivator_draft WHERE user_id = %s
+                ORDER BY saved_at DESC, id DESC OFFSET %s))
+            """,
+            [page.by, now - KEPT, page.by, MOST],
+        )
+
+
+class KeepWhatWasTyped:
+    """Middleware: a form that comes too late, or from another's page, is kept and not lost."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if request.method != "POST" or not request.path.startswith("/admin/"):
+            return self.get_response(request)
+        page = page_of(request.POST.get(FIELD, ""))
+        if page is None:
+            return self.get_response(request)
+        person = request.user
+        if not person.is_authenticated:
+            keep(page, dict(request.POST.lists()))
+            messages.warning(
+                request,
+                "You were logged out before this was sent. Nothing was changed, and what you typed"
+                " is kept: log in again, and it is there.",
+            )
+            return redirect_to_login(page.at, reverse("admin:login"))
+        if page.by != person.pk:
+            keep(page, dict(request.POST.lists()))
+            return render(request, "smsactivator/another.html", status=409)
+        response = self.get_response(request)
+        if response.status_code in {302, 303}:
+            sent(page)
+            _tell_browser(response, request, page)
+        return response
+
+
+def _tell_browser(response: HttpResponseBase, request: HttpRequest, page: Page) -> None:
+    response.set_cookie(
+        COOKIE,
+        quote(f"{page.by}:{page.at}:{page.form}"),
+        max_age=600,
+        path="/admin/",
+        secure=settings.PRODUCTION,
+        samesite="Strict",
+    )
+
+
+def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """The page for a form whose token is of before the last log-in: what was typed is kept."""
+    page = page_of(request.POST.get(FIELD, ""))
+    if page is not None:
+        keep(page, dict(request.POST.lists()))
+    mine = page is not None and page.by == request.user.pk
+    context = {"kept": page is not None, "at": page.at if page and mine else ""}
+    return render(request, "smsactivator/stale.html", context, status=403)
+
+
+@never_cache
+@require_http_methods(["GET", "POST"])
+def drafts(request: HttpRequest) -> JsonResponse:
+    """What this person typed on a page (GET), and what is being typed there (POST).
+
+    What is typed on a page is kept for its reader, whose session may have ended.
+    """
+    if request.method == "GET":
+        if not request.user.is_authenticated:
+            return JsonResponse({}, status=401)
+        at = request.GET.get("at", "").replace("\x00", "")
+        kept = [
+            {"form": draft.form, "fields": draft.fields, "at": f"{draft.saved_at:%H:%M}"}
+            for draft in found(request.user, at)
+        ]
+        return JsonResponse({"drafts": kept})
+    page = page_of(request.POST.get("page", ""))
+    if page is None:
+        return JsonResponse({}, status=422)
+    if request.POST.get("forget"):
+        if page.by != request.user.pk:
+            return JsonResponse({}, status=409)
+        forget(request.user, page.at, page.form)
+        return JsonResponse({})
+    fields = _fields(request.POST.get("fields", ""))
+    if fields is None:
+        return JsonResponse({}, status=422)
+    keep(page, fields)
+    return JsonResponse({})
+
+
+def _fields(text: str) -> dict[str, list[str]] | None:
+    try:
+        told = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(told, dict):
+        return None
+    if not all(isinstance(v, list) and all(isinstance(x, str) for x in v) for v in told.values()):
+        return None
+    return told

@@ -1,0 +1,34 @@
+"""What belongs to the people who work here, and to no app."""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+
+
+class Draft(models.Model):
+    """What somebody typed into a form and has not sent: theirs alone, and not for long.
+
+    ``at`` is the address of the page, ``form`` tells its forms apart, and ``page`` one opening of
+    the page. A form that was sent stays as an empty row: what that opening of the page saves late
+    is not a draft again.
+    """
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="drafts")
+    at = models.CharField(max_length=300)
+    form = models.CharField(max_length=200)
+    page = models.CharField(max_length=40)
+    fields = models.JSONField(default=dict)
+    sent = models.BooleanField(default=False)
+    saved_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["user", "at", "form"], name="draft_is_one"),
+            models.CheckConstraint(
+                condition=models.Q(sent=False) | models.Q(fields={}), name="draft_sent_is_empty"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} at {self.at}"

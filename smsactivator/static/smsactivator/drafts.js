@@ -1,0 +1,152 @@
+/* What is typed into a form is kept until it is sent: on the server for whoever typed it, and in
+   this browser only until the server has it. It is never shown to another person. */
+(() => {
+    "use strict";
+    const ADDRESS = "/admin/drafts";
+    const AFTER = 2000; // milliseconds of rest before the server is told
+    const mine = document.getElementById("logout-form");
+    if (!mine) return;
+    const { by, user } = mine.dataset;
+    const at = document.querySelector("[data-page]")?.dataset.page ?? location.pathname + location.search;
+    const PREFIX = "typed:";
+    const token = () => document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] ?? "";
+    const random = () => [...crypto.getRandomValues(new Uint8Array(16))].map((n) => n.toString(16).padStart(2, "0")).join("");
+    let opening = random();
+    const waiting = new Map();
+
+    // What was sent is needed no more, and what another person left here never was ours.
+    const gone = document.cookie.match(/(?:^|; )sent=([^;]+)/)?.[1];
+    if (gone) {
+        localStorage.removeItem(PREFIX + decodeURIComponent(gone));
+        document.cookie = "sent=; path=/admin/; max-age=0";
+    }
+    for (const key of Object.keys(localStorage)) {
+        if (key.startsWith(PREFIX) && !key.startsWith(`${PREFIX}${user}:`)) localStorage.removeItem(key);
+    }
+
+    const forms = () => [...document.querySelectorAll("form")].filter(
+        (form) => form.method === "post" && form !== mine && form.id !== "changelist-form" && !/\/(login|logout)\/$/.test(form.action),
+    );
+    const nameOf = (form) => `${form.closest("section[id]")?.id ?? ""}|${form.getAttribute("action") ?? ""}|${form.id}`.slice(0, 200);
+    const keyOf = (form) => `${PREFIX}${user}:${at}:${nameOf(form)}`;
+    const controls = (form) => [...form.elements].filter(
+        (one) => one.name && !one.name.includes("password") && !["hidden", "password", "file", "submit", "button", "reset"].includes(one.type) && one.tagName !== "BUTTON" && one.tagName !== "FIELDSET",
+    );
+    const changed = (one) => {
+        if (one.type === "checkbox" || one.type === "radio") return one.checked !== one.defaultChecked;
+        if (one.tagName === "SELECT") {
+            const options = [...one.options];
+            if (one.multiple || options.some((option) => option.defaultSelected)) {
+                return options.some((option) => option.selected !== option.defaultSelected);
+            }
+            return one.selectedIndex > 0;
+        }
+        return one.value !== one.defaultValue;
+    };
+    const valuesOf = (form, names) => {
+        const fields = {};
+        for (const [name, value] of new FormData(form)) {
+            if (names.has(name) && typeof value === "string") (fields[name] ??= []).push(value);
+        }
+        for (const name of names) fields[name] ??= [];
+        return fields;
+    };
+    // A page that says what was wrong shows what was typed as if it had always been there.
+    const refused = document.querySelector(".errorlist, .errornote, .refusal, .error") !== null;
+    const typedIn = (form) => new Set(controls(form).filter((one) => refused || changed(one)).map((one) => one.name));
+    const page = (form, names) => JSON.stringify({ by, at, form: nameOf(form), page: opening, typed: [...names] });
+
+    const post = (body, keepalive = false) => fetch(ADDRESS, { method: "POST", headers: { "X-CSRFToken": token() }, body: new URLSearchParams(body), keepalive });
+
+    const save = async (form, keepalive = false) => {
+        clearTimeout(waiting.get(form));
+        waiting.delete(form);
+        const kept = localStorage.getItem(keyOf(form));
+        if (!kept) return;
+        const fields = JSON.parse(kept);
+        try {
+            const answer = await post({ page: page(form, Object.keys(fields)), fields: kept }, keepalive);
+            // Typed further meanwhile: the next turn sends it.
+            if (answer.ok && localStorage.getItem(keyOf(form)) === kept) localStorage.removeItem(keyOf(form));
+        } catch {
+            // Out of reach: it stays in the browser.
+        }
+    };
+
+    const typed = (event) => {
+        const form = event.target.form;
+        if (!form || !forms().includes(form)) return;
+        const names = typedIn(form);
+        localStorage.setItem(keyOf(form), JSON.stringify(valuesOf(form, names)));
+        clearTimeout(waiting.get(form));
+        waiting.set(form, setTimeout(() => save(form), AFTER));
+    };
+
+    const fill = (form, fields, when) => {
+        let filled = false;
+        for (const one of controls(form)) {
+            const values = fields[one.name];
+            if (!values || changed(one)) continue;
+            if (one.type === "checkbox" || one.type === "radio") one.checked = values.includes(one.value);
+            else if (one.tagName === "SELECT") for (const option of one.options) option.selected = values.includes(option.value);
+            else one.value = values[0] ?? "";
+            filled ||= changed(one);
+        }
+        if (!filled || form.querySelector(".draft-note")) return;
+        const note = document.createElement("p");
+        note.className = "draft-note";
+        note.setAttribute("role", "status");
+        note.textContent = `What you typed here${when ? ` at ${when} UTC` : ""} and did not send is here again. `;
+        const away = Object.assign(document.createElement("button"), { type: "button", className: "button-quiet", textContent: "Throw it away" });
+        away.addEventListener("click", () => {
+            localStorage.removeItem(keyOf(form));
+            post({ page: page(form, []), forget: "1" });
+            form.reset();
+            note.remove();
+        });
+        note.append(away);
+        form.prepend(note);
+        for (let inside = form.closest("details"); inside; inside = inside.parentElement.closest("details")) inside.open = true;
+    };
+
+    const restore = async () => {
+        if (!forms().length) return;
+        for (const form of forms()) {
+            const kept = localStorage.getItem(keyOf(form));
+            if (kept) fill(form, JSON.parse(kept), "");
+        }
+        try {
+            const answer = await fetch(`${ADDRESS}?at=${encodeURIComponent(at)}`);
+            if (!answer.ok) return;
+            for (const draft of (await answer.json()).drafts) {
+                const form = forms().find((one) => nameOf(one) === draft.form);
+                if (form) fill(form, draft.fields, draft.at);
+            }
+        } catch {
+            // Out of reach.
+        }
+    };
+
+    addEventListener("input", typed);
+    addEventListener("change", typed);
+    // On the way out: what is sent says whose page it is from; who logs out leaves nothing here.
+    addEventListener("submit", (event) => {
+        const form = event.target;
+        if (form === mine) {
+            for (const one of forms()) save(one, true);
+            for (const key of Object.keys(localStorage)) if (key.startsWith(PREFIX)) localStorage.removeItem(key);
+            sessionStorage.clear();
+            return;
+        }
+        if (event.defaultPrevented || !forms().includes(form)) return;
+        clearTimeout(waiting.get(form));
+        waiting.delete(form);
+        form.querySelector("input[name=_page]")?.remove();
+        const names = typedIn(form);
+        form.append(Object.assign(document.createElement("input"), { type: "hidden", name: "_page", value: page(form, names) }));
+    });
+    addEventListener("pageshow", (event) => {
+        if (event.persisted) opening = random();
+    });
+    addEventListener("DOMContentLoaded", restore);
+})();
