@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
-from smsactivator import closing
+from smsactivator import closing, proving
 from smsactivator.auditing import audit_ledger
 from wallet import seals
 
@@ -63,7 +63,7 @@ def seal_days() -> int:
 @shared_task
 def prove_books() -> int:
     """Compute the seals and closes of the last weeks again; returns how many problems there are."""
-    return len(closing.prove(timezone.now().date() - PROVED))
+    return len(proving.prove(timezone.now().date() - PROVED))
 
 
 @shared_task

@@ -7,5 +7,5 @@ class WalletConfig(AppConfig):
     verbose_name = "Customers and wallets"
 
     def ready(self) -> None:
-        """Know what each floor offers for export, also in workers."""
-        autodiscover_modules("datasets")
+        """Know what each floor offers for export and has sealed, also in workers."""
+        autodiscover_modules("datasets", "sealed")

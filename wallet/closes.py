@@ -32,6 +32,8 @@ DAY = timedelta(days=1)
 NOTHING = Decimal("0.0000")
 LISTED = 50  # transfers behind a figure at a time
 SHOWN = 100  # later transfers that are named; the count is always whole
+# A sealed day is closed by the next beat, within the hour. Without a close it is a fault then.
+OVERDUE_AFTER = timedelta(hours=2)
 BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
 
 
@@ -512,29 +514,75 @@ def verify(
     """Compute the closes again from the ledger and return those that differ, and in what.
 
     Each figure by its own condition, each balance by the accounts, each digest and chain; a month
-    is compared with its days. Reads each transfer of the periods, in one snapshot. With ``since``,
-    the closes that begin on that day or later; what was owed before them is taken from the close
-    before.
+    is compared with its days. A close that must be there by now and is not shows as well, wherever
+    it is missing. Reads each transfer of the periods, in one snapshot. With ``since``, the closes
+    that begin on that day or later; what was owed before them is taken from the close before.
     """
     wrong = []
     with transaction.atomic():
         if len(connection.savepoint_ids) == 0:
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        closes = Close.objects.select_related("seal").order_by("last", "kind", "pk")
+        closes = list(Close.objects.order_by("last", "kind", "pk"))
+        seals = {seal.pk: seal for seal in Seal.objects.all()}
         before: dict[str, Close] = {}
-        for close in closes:
+        for close in sorted([*closes, *_missing(closes, seals.values())], key=_order):
             if since is None or close.first >= since:
-                verdict = Verdict(close, list(_problems(close, before.get(close.kind), figures)))
+                problems = _problems(close, before.get(close.kind), figures, seals)
+                verdict = Verdict(close, list(problems))
                 if verdict.problems:
                     wrong.append(verdict)
                 if progress:
                     progress(verdict)
-            before[close.kind] = close
+            if close.pk is not None:
+                before[close.kind] = close
     return wrong
 
 
-def _problems(close: Close, before: Close | None, figures: Sequence[Figure]) -> Iterable[str]:
+def _order(close: Close) -> tuple[date, str]:
+    return close.last, close.kind
+
+
+def _missing(closes: Iterable[Close], seals: Iterable[Seal]) -> list[Close]:
+    """The closes that must be there and are not.
+
+    Of each day that has been sealed for a while, or that a close comes after, and of each month
+    that ends with such a day.
+    """
+    there = {(close.kind, close.first) for close in closes}
+    closed = max((close.last for close in closes), default=date.min)
+    long_ago = timezone.now() - OVERDUE_AFTER
+    days = [seal.day for seal in seals if seal.day <= closed or seal.sealed_at < long_ago]
+    months = [day.replace(day=1) for day in days if day == last_of_month(day.replace(day=1))]
+    wanted = [
+        *((Close.Kind.DAY, day, day) for day in days),
+        *((Close.Kind.MONTH, day, last_of_month(day)) for day in months),
+    ]
+    return [
+        Close(
+            kind=kind,
+            first=first,
+            last=last,
+            transfers=0,
+            closing_wallets=NOTHING,
+            closing_escrow=NOTHING,
+            closing_payouts=NOTHING,
+        )
+        for kind, first, last in wanted
+        if (kind, first) not in there
+    ]
+
+
+def _problems(
+    close: Close, before: Close | None, figures: Sequence[Figure], seals: Mapping[int, Seal]
+) -> Iterable[str]:
+    if close.pk is None:
+        yield "is missing"
+        return
+    if close.seal_id not in seals:
+        yield "names a seal that is gone"
+        return
+    close.seal = seals[close.seal_id]
     rows = list(close.figures.order_by("number"))
     if digest_of(close, rows) != close.digest:
         yield "is not as it was closed: the close, a figure or the seal was changed"

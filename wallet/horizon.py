@@ -9,10 +9,12 @@ its end; nobody is blocked.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from django.db import connection
 
 LOOK_AGAIN = 0.05  # seconds
+TRANSFERS = ("wallet_transfer",)
 
 
 def settled_through(patience: float) -> int | None:
@@ -30,27 +32,28 @@ def settled_through(patience: float) -> int | None:
     return through if writers_have_ended(patience) else None
 
 
-def writers_have_ended(patience: float) -> bool:
-    """Whether all transactions that write transfers at this moment end within ``patience`` s."""
+def writers_have_ended(patience: float, tables: Sequence[str] = TRANSFERS) -> bool:
+    """Whether all transactions that write to the tables at this moment end in ``patience`` s."""
     until = time.monotonic() + patience
-    before = _writers()
+    before = _writers(tables)
     while before:
         if time.monotonic() > until:
             return False
         time.sleep(LOOK_AGAIN)
-        before &= _writers()
+        before &= _writers(tables)
     return True
 
 
-def _writers() -> set[str]:
-    """The transactions of other sessions that have written transfers, or are about to."""
+def _writers(tables: Sequence[str]) -> set[str]:
+    """The transactions of other sessions that have written to the tables, or are about to."""
     with connection.cursor() as cursor:
         cursor.execute(
             """
             SELECT virtualtransaction FROM pg_locks
-            WHERE locktype = 'relation' AND relation = 'wallet_transfer'::regclass
+            WHERE locktype = 'relation' AND relation = ANY (%s::regclass[])
                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
                 AND mode = 'RowExclusiveLock' AND pid <> pg_backend_pid()
-            """
+            """,
+            [list(tables)],
         )
         return {row[0] for row in cursor.fetchall()}

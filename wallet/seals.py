@@ -1,16 +1,18 @@
-"""Daily seals: a chain of hashes over the transfers of each UTC day, so that later tampering shows.
+"""Daily seals: a chain of hashes over what was written each UTC day, so that tampering shows.
 
-A seal is SHA-256 over the seal of the day before, the day, and one line for each of the day's
-transfers in the order of their numbers, with every column; text is written as JSON, so that no two
-days have the same lines. Whoever keeps a digest elsewhere can
-prove that nothing up to that day was changed since, not even by the owner of the database.
+A seal is SHA-256 over the seal of the day before, the day, one line for each of the day's
+transfers in the order of their numbers, with every column, and one line for each chunk of what
+decisions rest on (``wallet.evidence``); text is written as JSON, so that no two days have the same
+lines. The first seals were over transfers alone, and stay what they are. Whoever keeps a digest
+elsewhere can prove that nothing up to that day was changed since, not even by the owner of the
+database.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -19,8 +21,9 @@ from typing import Any
 from django.db import connection, transaction
 from django.utils import timezone
 
-from wallet.horizon import writers_have_ended
-from wallet.models import Seal, Transfer
+from wallet import evidence
+from wallet.horizon import TRANSFERS, writers_have_ended
+from wallet.models import Close, Seal, SealedRows, Transfer
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,7 @@ OVERDUE_AFTER = timedelta(hours=2)
 PATIENCE = 30.0  # seconds to wait for transactions that may still write to the day
 SEALING = 0x7365616C  # any advisory lock that nothing else takes: "seal"
 CHUNK = 10_000  # rows in memory at a time
+NAMED = 20  # rows of a day that are named; the count is always whole
 
 LINE = """
     SELECT concat_ws('|', id, to_json(kind), debit_account, credit_account, amount,
@@ -45,11 +49,15 @@ LINE = """
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to be said of one day; ``problem`` is empty when its seal is right."""
+    """What is to be said of one day; ``problem`` is empty when its seal is right.
+
+    ``rows`` names the first NAMED of the rows that are not as they were sealed.
+    """
 
     day: date
     transfers: int
     problem: str = ""
+    rows: Sequence[str] = ()
 
 
 def seal_days() -> list[Seal]:
@@ -62,9 +70,12 @@ def seal_days() -> list[Seal]:
     with _alone() as alone:
         first = _first_unsealed() if alone else None
         last = _last_to_seal()
-        if first is None or first > last or not writers_have_ended(PATIENCE):
+        if first is None or first > last:
             return []
-        return [_seal(first + timedelta(days=n)) for n in range((last - first).days + 1)]
+        ends = evidence.Ends()
+        if not writers_have_ended(PATIENCE, [*TRANSFERS, *ends.evidence]):
+            return []
+        return [_seal(first + timedelta(days=n), ends) for n in range((last - first).days + 1)]
 
 
 def verify(
@@ -75,11 +86,11 @@ def verify(
 ) -> list[Verdict]:
     """Compute the seals of the days again, both ends included, and return what is wrong.
 
-    A row that was changed, added or removed shows on its day; a seal that was changed or removed
-    shows where the chain is broken, and one that is missing on its day. By default to the last
-    seal, or to the last day that must be sealed by now, so that the end of the chain cannot be
-    taken away; and never from before the day of the first transfer or seal. Reads one snapshot, in
-    constant memory.
+    A row that was changed, added or removed is named with its day; a seal that was changed or
+    removed shows where the chain is broken, and one that is missing on its day. By default to the
+    last seal, to the last day of which something else says that it was sealed, or to the last that
+    must be sealed by now, so that the end of the chain cannot be taken away; and never from before
+    the day of the first transfer or seal. Reads one snapshot, in constant memory.
     """
     wrong = []
     with transaction.atomic(), _snapshot():
@@ -88,9 +99,10 @@ def verify(
         first = max(since, began) if since and began else began
         if first is None:
             return []
-        last = until or max([_last_to_seal(OVERDUE_AFTER), *seals])
+        after = evidence.sealed_before(first)
+        last = until or max([_last_to_seal(OVERDUE_AFTER), *seals, *_said_to_be_sealed()])
         for number in range((last - first).days + 1):
-            verdict = _verify(first + timedelta(days=number), seals)
+            verdict = _verify(first + timedelta(days=number), seals, after)
             if verdict.problem:
                 wrong.append(verdict)
             if progress:
@@ -103,50 +115,85 @@ def newest() -> Seal | None:
     return Seal.objects.order_by("-day").first()
 
 
-def _verify(day: date, seals: dict[date, Seal]) -> Verdict:
+def _verify(day: date, seals: Mapping[date, Seal], after: dict[str, int]) -> Verdict:
     seal, before = seals.get(day), seals.get(day - timedelta(days=1))
+    chunks = _chunks(day)
+    gapless = _continue(chunks, after)
+    rows = [row for chunk in chunks for row in evidence.differences(chunk)]
     if seal is None:
-        return Verdict(day, 0, "has no seal")
-    digest, transfers = _digest(day, seal.previous)
+        return Verdict(day, 0, "has no seal", _named(rows))
+    digest, transfers = _digest(day, seal.previous, chunks if seal.version > 1 else ())
     if transfers != seal.transfers:
         problem = f"has {transfers} transfers, {seal.transfers} were sealed"
     elif digest != seal.digest:
         problem = "is not as it was sealed: a transfer or the seal was changed"
     elif seal.previous != (before.digest if before else ""):
         problem = "does not continue the seal of the day before"
+    elif seal.version < (before.version if before else seal.version):
+        problem = "covers less than the seal of the day before"
+    elif not gapless:
+        problem = "leaves out rows between those that were sealed"
+    elif rows:
+        problem = f"is not as it was sealed: {len(rows)} rows"
     else:
         problem = ""
-    return Verdict(day, transfers, problem)
+    return Verdict(day, transfers, problem, _named(rows))
 
 
-def _seal(day: date) -> Seal:
-    with transaction.atomic(), _snapshot():
+def _named(rows: Sequence[str]) -> Sequence[str]:
+    more = len(rows) - NAMED
+    return [*rows[:NAMED], f"and {more} more"] if more > 0 else rows
+
+
+def _continue(chunks: Sequence[SealedRows], after: dict[str, int]) -> bool:
+    """Whether each chunk begins where the one before it of its table ended; and remember that."""
+    gapless = True
+    for chunk in chunks:
+        gapless &= chunk.after == after.get(chunk.name, 0)
+        after[chunk.name] = chunk.through
+    return gapless
+
+
+def _seal(day: date, ends: evidence.Ends) -> Seal:
+    with transaction.atomic(), _snapshot(read_only=False):
         before = newest()
         previous = before.digest if before else ""
-        digest, transfers = _digest(day, previous)
-    seal = Seal.objects.create(
-        day=day,
-        transfers=transfers,
-        digest=digest,
-        previous=previous,
-        sealed_at=timezone.now(),
-    )
+        ends.of_day(day, _begins(day + timedelta(days=1)), timezone.now())
+        digest, transfers = _digest(day, previous, _chunks(day))
+        seal = Seal.objects.create(
+            day=day,
+            version=Seal.EVIDENCE,
+            transfers=transfers,
+            digest=digest,
+            previous=previous,
+            sealed_at=timezone.now(),
+        )
     log.info("%s: %s transfers, %s", seal, transfers, digest)
     return seal
 
 
-def _digest(day: date, previous: str) -> tuple[str, int]:
+def _chunks(day: date) -> Sequence[SealedRows]:
+    return SealedRows.objects.filter(day=day).order_by("name", "after")
+
+
+def _digest(day: date, previous: str, chunks: Iterable[SealedRows] = ()) -> tuple[str, int]:
     """The day's digest after ``previous``, and how many transfers it has."""
     digest = hashlib.sha256(f"{previous}|{day.isoformat()}\n".encode())
     transfers = 0
     for line in _lines(day):
         digest.update(f"{line}\n".encode())
         transfers += 1
+    for chunk in chunks:
+        digest.update(f"{evidence.line(chunk)}\n".encode())
     return digest.hexdigest(), transfers
 
 
+def _begins(day: date) -> datetime:
+    return datetime.combine(day, time(), tzinfo=UTC)
+
+
 def _lines(day: date) -> Iterator[str]:
-    begins = datetime.combine(day, time(), tzinfo=UTC)
+    begins = _begins(day)
     with connection.chunked_cursor() as cursor:
         cursor.execute(LINE, [begins, begins + timedelta(days=1)])
         while rows := cursor.fetchmany(CHUNK):
@@ -156,6 +203,15 @@ def _lines(day: date) -> Iterator[str]:
 def _first_day() -> date | None:
     first = Transfer.objects.order_by("posted_at").values_list("posted_at", flat=True).first()
     return first.astimezone(UTC).date() if first else None
+
+
+def _said_to_be_sealed() -> list[date]:
+    """The last days that closes and sealed rows name: each has a seal."""
+    named = (
+        Close.objects.order_by("-last").values_list("last", flat=True).first(),
+        SealedRows.objects.order_by("-day").values_list("day", flat=True).first(),
+    )
+    return [day for day in named if day]
 
 
 def _first_unsealed() -> date | None:
@@ -169,11 +225,12 @@ def _last_to_seal(late: timedelta = timedelta(0)) -> date:
 
 
 @contextmanager
-def _snapshot() -> Iterator[None]:
+def _snapshot(*, read_only: bool = True) -> Iterator[None]:
     """One moment for all that is read, if the transaction has just begun."""
     if len(connection.savepoint_ids) == 0:
+        access = "READ ONLY" if read_only else "READ WRITE"
         with connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            cursor.execute(f"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, {access}")
     yield
 
 

@@ -8,7 +8,7 @@ from wallet.models.batches import (
     ResultFile,
     ResultLine,
 )
-from wallet.models.books import AuditRun, Seal
+from wallet.models.books import AuditRun, Seal, SealedRows
 from wallet.models.closes import Close, CloseFigure, Holding, LiabilityCheck
 from wallet.models.customers import (
     CURRENCY,
@@ -74,6 +74,7 @@ __all__ = [
     "ResultLine",
     "RoleLimit",
     "Seal",
+    "SealedRows",
     "Storefront",
     "Termination",
     "Transfer",

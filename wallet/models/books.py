@@ -1,10 +1,12 @@
-"""Proofs of the books: audits and daily seals."""
+"""Proofs of the books: audits, daily seals, and what the seals say of each row."""
 
 from __future__ import annotations
 
 from typing import ClassVar
 
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
+from django.db.models import F, Q
 
 
 class AuditRun(models.Model):
@@ -37,12 +39,20 @@ class AuditRun(models.Model):
 
 
 class Seal(models.Model):
-    """The seal of one UTC day: a hash over its transfers and the seal of the day before.
+    """The seal of one UTC day: a hash over what was written that day and the seal before.
 
     Append-only; the database takes no transfer into a sealed day.
     """
 
+    TRANSFERS, EVIDENCE = 1, 2
+
     day = models.DateField(unique=True)
+    version = models.PositiveSmallIntegerField(
+        default=TRANSFERS,
+        db_default=TRANSFERS,
+        choices=[(TRANSFERS, "Transfers alone"), (EVIDENCE, "Transfers and evidence")],
+        help_text="What it covers.",
+    )
     transfers = models.BigIntegerField()
     digest = models.CharField(max_length=64, help_text="SHA-256, hexadecimal.")
     previous = models.CharField(
@@ -57,3 +67,35 @@ class Seal(models.Model):
 
     def __str__(self) -> str:
         return f"Seal of {self.day:%Y-%m-%d}"
+
+
+class SealedRows(models.Model):
+    """What a day's seal says of some rows of a table: a hash of each, under its key. Append-only.
+
+    Rows with keys after ``after`` and up to ``through``; a table's chunks follow each other without
+    a gap (``wallet.evidence``). The database holds that.
+    """
+
+    day = models.DateField(db_index=True, help_text="Of the seal.")
+    name = models.CharField(max_length=63, help_text="The table.")
+    columns = ArrayField(models.CharField(max_length=63), help_text="What was hashed of each row.")
+    after = models.BigIntegerField()
+    through = models.BigIntegerField()
+    rows = models.PositiveIntegerField()
+    hashes = models.BinaryField(help_text="Of each row its key, 8 bytes, and its SHA-256, 32.")
+
+    class Meta:
+        verbose_name_plural = "sealed rows"
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["name", "after"], name="sealed_rows_once"),
+            models.CheckConstraint(
+                condition=Q(after__gte=0, through__gt=F("after"), rows__gt=0),
+                name="sealed_rows_of_a_range",
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["name", "-through"], name="sealed_rows_newest"),
+        ]
+
+    def __str__(self) -> str:
+        return f"Rows of {self.name} after {self.after} in the seal of {self.day:%Y-%m-%d}"

@@ -14,8 +14,8 @@ import time_machine
 from django.core.management import call_command
 from django.db import IntegrityError, connection, transaction
 
-from wallet import deposits, seals
-from wallet.models import Seal, Transfer
+from wallet import deposits, evidence, seals
+from wallet.models import Seal, SealedRows, Transfer
 from wallet.tests import world
 from wallet.tests.attack import CHECK, assert_refused, run, triggers_aside
 from wallet.tests.together import at_once
@@ -55,6 +55,10 @@ def three_days() -> list[Transfer]:
     return transfers
 
 
+def sealed_rows(day: date) -> list[SealedRows]:
+    return list(SealedRows.objects.filter(day=day).order_by("name", "after"))
+
+
 def tamper(statement: str) -> None:
     with triggers_aside() as cursor:
         cursor.execute(statement)
@@ -82,8 +86,9 @@ def test_a_seal_is_a_hash_over_the_day_s_lines_and_the_seal_before(three_days):
         f'{t.wallet_id}|1|1.0000|-|"{t.key}"\n'
         for t in three_days[:2]
     )
+    rows = "".join(f"{evidence.line(chunk)}\n" for chunk in sealed_rows(FIRST))
 
-    assert first.digest == hashlib.sha256(f"|2025-11-20\n{lines}".encode()).hexdigest()
+    assert first.digest == hashlib.sha256(f"|2025-11-20\n{lines}{rows}".encode()).hexdigest()
     assert second.digest == hashlib.sha256(f"{first.digest}|2025-11-21\n".encode()).hexdigest()
     assert [(s.transfers, s.previous) for s in Seal.objects.order_by("day")] == [
         (2, ""),
@@ -141,8 +146,6 @@ def test_a_ledger_without_transfers_has_no_days():
     ],
 )
 def test_what_was_changed_shows_on_its_day(three_days, statement, day, problem):
-    # A removed transfer leaves its payment behind.
-    tamper("DELETE FROM wallet_deposit")
     tamper(statement.format(*(t.pk for t in three_days)))
 
     found = problems()
@@ -156,9 +159,13 @@ def test_what_was_changed_shows_on_its_day(three_days, statement, day, problem):
 
 
 def test_a_day_and_seal_that_were_made_again_break_the_chain_after_them(three_days):
-    tamper("DELETE FROM wallet_deposit")
     tamper(f"DELETE FROM wallet_transfer WHERE id = {three_days[0].pk}")
-    digest, transfers = seals._digest(FIRST, "")
+    [of_transfers] = [rows for rows in sealed_rows(FIRST) if rows.name == "wallet_transfer"]
+    tamper(
+        "UPDATE wallet_sealedrows SET rows = 1, hashes = substring(hashes FROM 41)"
+        f" WHERE id = {of_transfers.pk}"
+    )
+    digest, transfers = seals._digest(FIRST, "", sealed_rows(FIRST))
     tamper(
         f"UPDATE wallet_seal SET digest = '{digest}', transfers = {transfers}"
         " WHERE day = '2025-11-20'"
@@ -171,7 +178,6 @@ def test_two_transfers_are_not_one_whose_key_says_what_the_other_was(three_days)
     first, second, _third = three_days
     _line, words = seals._lines(FIRST)
     # The second row is gone, and its words are in the key of the first.
-    tamper("DELETE FROM wallet_deposit")
     tamper(f"DELETE FROM wallet_transfer WHERE id = {second.pk}")
     tamper(f"UPDATE wallet_transfer SET key = key || chr(10) || '{words}' WHERE id = {first.pk}")
     tamper("UPDATE wallet_seal SET transfers = 1 WHERE day = '2025-11-20'")
@@ -183,6 +189,9 @@ def test_two_transfers_are_not_one_whose_key_says_what_the_other_was(three_days)
 def test_the_end_of_the_chain_cannot_be_taken_away(three_days, gone):
     tamper(f"DELETE FROM wallet_seal WHERE {gone}")
 
+    # The sealed rows of the day say that there was one.
+    assert problems(at(23, 2, 9, 59))[date(2025, 11, 22)] == "has no seal"
+    tamper(f"DELETE FROM wallet_sealedrows WHERE {gone}")
     assert problems(at(23, 2, 9, 59)).get(date(2025, 11, 22)) is None
     assert problems(at(23, 2, 10))[date(2025, 11, 22)] == "has no seal"
     assert command(moment=at(23, 2, 10))[0] == 1

@@ -35,6 +35,7 @@ WRITTEN_ONCE = {
     "wallet_holding",
     "wallet_liabilitycheck",
     "wallet_seal",
+    "wallet_sealedrows",
     "wallet_transfer",
 }
 _DECIDED = ("state", "decided_by_id", "decided_at", "decision_reason")
