@@ -7,21 +7,24 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q, Value
+from django.db.models.functions import Greatest, Now
 from django.utils import timezone
 
 from orders import tasks
-from orders.locking import lock_one
-from orders.models import Offer, Order, State, UpstreamSide
+from orders.locking import claim, lock_one
+from orders.models import Offer, Order, State, Upstream, UpstreamSide
 from orders.upstreams.base import (
     AllocationRefused,
     AllocationUnknown,
     Number,
-    Upstream,
     UpstreamError,
 )
+from orders.upstreams.base import Upstream as Client
 from orders.upstreams.registry import client_for
 from smsactivator.common import history
 from smsactivator.common.history import Actor
+from smsactivator.common.moments import SKEW, ahead
 
 log = logging.getLogger(__name__)
 
@@ -76,23 +79,58 @@ def allocate(order_id: int) -> None:
             hand_out(order, number, actor=ALLOCATION, reason="The upstream sold a number")
 
 
-def allocate_forgotten(limit: int = 1000) -> int:
-    """Queue the allocation of placed orders whose task never ran. Returns how many."""
+def allocate_forgotten() -> int:
+    """Queue the allocation of placed orders whose task never ran. Returns how many.
+
+    All of them: what were left to the next beats would be refunded for not being allocated in time.
+    """
     now = timezone.now()
+    beat = timedelta(seconds=settings.BEAT_SECONDS)
+    age = Q(placed_at__lt=now - beat, placed_at__gt=now - settings.ALLOCATION_TIMEOUT)
     forgotten = (
         Order.objects.filter(
+            age | ahead("placed_at", now),
             state=State.PLACED,
             upstream_side=UpstreamSide.NONE,
             refused_at=None,
-            placed_at__lt=now - timedelta(seconds=settings.BEAT_SECONDS),
-            placed_at__gt=now - settings.ALLOCATION_TIMEOUT,
         )
         .order_by("placed_at")
-        .values_list("pk", flat=True)[:limit]
+        .values_list("pk", flat=True)
     )
     for order_id in forgotten:
         tasks.allocate.apply_async(args=[order_id], expires=settings.TASK_EXPIRES)
     return len(forgotten)
+
+
+def set_deadlines_right(upstream: Upstream) -> int:
+    """Begin the SLA now for numbers that were handed out by a clock which was ahead. How many.
+
+    Else the customer would wait for as long as the clock was ahead beside the 20 minutes. Both our
+    clock and the database's must say so: one that is behind must not shorten anybody's time.
+    """
+    now = timezone.now()
+    mistimed = Order.objects.filter(
+        ahead("deadline", now, settings.ORDER_SLA),
+        state=State.AWAITING_SMS,
+        upstream=upstream,
+        allocated_at__gt=Greatest(Value(now), Now()) + SKEW,
+    )
+    with transaction.atomic():
+        orders = claim(mistimed.order_by("deadline"), 2000)
+        for order in orders:
+            assert order.allocated_at is not None and order.deadline is not None  # noqa: S101 - it has a number
+            ahead_by = order.allocated_at - now
+            order.allocated_at -= ahead_by
+            order.deadline -= ahead_by
+            if order.allocation_started_at is not None:
+                order.allocation_started_at -= ahead_by
+        history.save(
+            orders,
+            ["allocated_at", "deadline", "allocation_started_at"],
+            actor=ALLOCATION,
+            reason="Its deadline was set by a clock that was ahead",
+        )
+    return len(orders)
 
 
 def hand_out(order: Order, number: Number, *, actor: Actor, reason: str) -> None:
@@ -138,7 +176,7 @@ def _claim(order_id: int) -> Order | None:
     return Order.objects.select_related("upstream").get(pk=order_id)
 
 
-def _buy(client: Upstream, order: Order) -> Number:
+def _buy(client: Client, order: Order) -> Number:
     if order.kind == Offer.Kind.RENTAL:
         assert order.rental_hours is not None  # noqa: S101 - the database checks it on the offer
         return client.rent(

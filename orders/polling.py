@@ -16,10 +16,11 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Case, Q, When
 from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
+from orders.allocation import set_deadlines_right
 from orders.delivery import Arrival, is_known, known_messages, record_sms
 from orders.locking import lock
 from orders.models import REFUNDED, Offer, Order, State, Upstream, rental_is_over
@@ -29,6 +30,7 @@ from orders.upstreams.base import Activation, UpstreamError, UpstreamProtocolErr
 from orders.upstreams.registry import client_for
 from smsactivator.common import history
 from smsactivator.common.history import Actor
+from smsactivator.common.moments import ahead, due, is_ahead
 
 log = logging.getLogger(__name__)
 
@@ -53,16 +55,17 @@ def look(upstream_id: int) -> bool:
     """
     started_at = timezone.now()
     lease = started_at + LEASE
-    free = Q(look_lease_until=None) | Q(look_lease_until__lt=started_at)
+    free = Q(look_lease_until=None) | due("look_lease_until", started_at, LEASE)
     if not Upstream.objects.filter(free, pk=upstream_id).update(look_lease_until=lease):
         return False
     upstream = Upstream.objects.get(pk=upstream_id)
+    set_deadlines_right(upstream)
     try:
         left_from = _look(upstream, client_for(upstream), started_at)
     except UpstreamError as problem:
         log.warning("upstream %s: %s", upstream.code, problem)
         Upstream.objects.filter(pk=upstream_id).update(
-            failing_since=Coalesce("failing_since", started_at),
+            failing_since=Coalesce(_past("failing_since", started_at), started_at),
             failed_at=started_at,
             last_error=str(problem)[:200],
         )
@@ -70,7 +73,7 @@ def look(upstream_id: int) -> bool:
     else:
         reached = started_at if left_from is None else min(left_from, started_at)
         Upstream.objects.filter(pk=upstream_id).update(
-            looked_at=Greatest("looked_at", reached),
+            looked_at=Greatest(_past("looked_at", started_at), reached),
             unfinished_at=None if left_from is None else started_at,
             failing_since=None,
             last_error="",
@@ -81,6 +84,11 @@ def look(upstream_id: int) -> bool:
         Upstream.objects.filter(pk=upstream_id, look_lease_until=lease).update(
             look_lease_until=None
         )
+
+
+def _past(field: str, now: datetime) -> Case:
+    """What the field says, or NULL when a clock that was ahead wrote it."""
+    return Case(When(ahead(field, now), then=None), default=field)
 
 
 @dataclass(slots=True)
@@ -121,7 +129,8 @@ def _look(upstream: Upstream, client: base.Upstream, started_at: datetime) -> da
         elif (
             order.state == State.AWAITING_SMS
             and order.allocated_at is not None
-            and order.allocated_at < started_at
+            # What was handed out meanwhile may be missing from the list.
+            and (order.allocated_at < started_at or is_ahead(order.allocated_at, started_at))
         ):
             absent.append(order)
 

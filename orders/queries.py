@@ -12,6 +12,7 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from orders.models import OPEN, Order, State, Upstream
+from smsactivator.common.moments import ahead, unless_ahead
 from smsactivator.common.money import usd
 
 BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
@@ -52,21 +53,20 @@ def last_word(upstream: Upstream) -> datetime:
     Not having looked is no failure of the upstream: after an outage of our own the first look comes
     first. Only when nobody has looked for ten times the grace period is that not waited for. While
     looks go on that have more to ask than one of them can, what they have not asked is waited for.
+    A moment after now, left by a clock that was ahead, is no evidence of a look or of a failure.
     """
     now = timezone.now()
     grace_over = now - settings.UPSTREAM_GRACE
-    words = [BEFORE_ALL]
-    if upstream.looked_at is not None:
-        words.append(upstream.looked_at)
-    if upstream.unfinished_at is None or upstream.unfinished_at <= grace_over:
+    looked_at = unless_ahead(upstream.looked_at, now)
+    unfinished_at = unless_ahead(upstream.unfinished_at, now)
+    failing_since = unless_ahead(upstream.failing_since, now)
+    failed_at = unless_ahead(upstream.failed_at, now)
+    words = [looked_at or BEFORE_ALL]
+    if unfinished_at is None or unfinished_at <= grace_over:
         words.append(now - 10 * settings.UPSTREAM_GRACE)
-        if (
-            upstream.failing_since is not None
-            and upstream.failed_at is not None
-            and upstream.failing_since < grace_over
-        ):
-            words.append(min(grace_over, upstream.failed_at))
-    # A look of a machine whose clock is ahead must not end what has not passed here.
+        if failing_since is not None and failed_at is not None and failing_since < grace_over:
+            words.append(min(grace_over, failed_at))
+    # A look of a machine whose clock is a little ahead must not end what has not passed here.
     return min(now, max(words))
 
 
@@ -96,6 +96,7 @@ def oldest_overdue() -> datetime | None:
         if oldest is not None:
             deadline, looked_at = oldest
             assert deadline is not None  # noqa: S101 - the database checks it
+            looked_at = unless_ahead(looked_at, timezone.now())
             looked = looked_at is not None and deadline < looked_at
             since.append(deadline if looked else deadline + settings.UPSTREAM_GRACE)
     return min(since, default=None)
@@ -123,11 +124,15 @@ def oldest_due() -> datetime | None:
 
 def oldest_unlooked() -> datetime | None:
     """Since when orders whose deadline has passed have waited for a look, or None."""
-    oldest: datetime | None = (
-        Order.objects.filter(state=State.AWAITING_SMS, deadline__lt=timezone.now())
-        .filter(Q(upstream__looked_at=None) | Q(upstream__looked_at__lt=F("deadline")))
-        .aggregate(oldest=Min("deadline"))["oldest"]
+    now = timezone.now()
+    unlooked = (
+        Q(upstream__looked_at=None)
+        | Q(upstream__looked_at__lt=F("deadline"))
+        | ahead("upstream__looked_at", now)
     )
+    oldest: datetime | None = Order.objects.filter(
+        unlooked, state=State.AWAITING_SMS, deadline__lt=now
+    ).aggregate(oldest=Min("deadline"))["oldest"]
     return oldest
 
 

@@ -16,6 +16,7 @@ from orders.locking import lock_one
 from orders.models import Offer, Order, State, Upstream, UpstreamSide
 from orders.upstreams.base import Activation, Number, UpstreamState
 from smsactivator.common.history import Actor
+from smsactivator.common.moments import is_ahead
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def reconcile(upstream: Upstream, live: Mapping[str, Activation]) -> None:
         if order.upstream_side == UpstreamSide.BUYING
         and order.allocation_started_at is not None
         and order.allocation_started_at > buying_since
+        and not is_ahead(order.allocation_started_at, now, settings.ALLOCATION_TIMEOUT)
     }
     # One that has an SMS already, or no phone to show, is no use to anybody who waits.
     unowned = [

@@ -6,6 +6,7 @@ The customer's refund never waits for this.
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -26,6 +27,7 @@ from orders.upstreams.base import (
 from orders.upstreams.registry import client_for
 from smsactivator.common import history
 from smsactivator.common.history import Actor
+from smsactivator.common.moments import due
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,8 @@ RELEASING = Actor.automatic("releasing")
 # While one process asks for a number, nobody else does; if it dies, the number is due again.
 LEASE = timedelta(seconds=60)
 ASK_AGAIN_AFTER = timedelta(seconds=60)
+# No lock against cancelling lasts longer, and asking too early is harmless.
+LONGEST_WAIT = timedelta(minutes=10)
 GIVE_UP_AFTER = timedelta(days=1)
 
 
@@ -42,13 +46,13 @@ def release_due(*, batch: int = 50, seconds: float = 10.0) -> int:
     Works for about ``seconds``; what is left waits for the next beat. Asking twice is harmless.
     """
     asked = 0
-    until = timezone.now() + timedelta(seconds=seconds)
-    while timezone.now() < until and (orders := _claim_due(batch)):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and (orders := _claim_due(batch)):
         silent: set[int] = set()
         for order in orders:
             # What is left here, or at an upstream that does not answer, is due again after its
             # lease.
-            if timezone.now() >= until:
+            if time.monotonic() >= until:
                 break
             if order.upstream_id not in silent:
                 asked += 1
@@ -59,7 +63,7 @@ def release_due(*, batch: int = 50, seconds: float = 10.0) -> int:
 
 def _due(now: datetime) -> QuerySet[Order]:
     return Order.objects.filter(
-        upstream_side=UpstreamSide.RELEASING, upstream_due_at__lte=now
+        due("upstream_due_at", now, LONGEST_WAIT), upstream_side=UpstreamSide.RELEASING
     ).order_by("upstream_due_at")
 
 
@@ -117,7 +121,8 @@ def _record(order_id: int, result: CancelResult) -> None:
             return
         if result.outcome == CancelOutcome.TOO_EARLY and not _is_given_up(order):
             # No change of state: only when to ask again.
-            order.upstream_due_at = timezone.now() + (result.retry_after or ASK_AGAIN_AFTER)
+            wait = min(result.retry_after or ASK_AGAIN_AFTER, LONGEST_WAIT)
+            order.upstream_due_at = timezone.now() + wait
             Order.objects.filter(pk=order.pk).update(upstream_due_at=order.upstream_due_at)
             return
         if result.outcome in {CancelOutcome.CANCELLED, CancelOutcome.ALREADY_ENDED}:

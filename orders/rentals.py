@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+import time
 
 from django.db import transaction
 from django.utils import timezone
@@ -15,6 +15,7 @@ from orders.models import Order, State, Upstream
 from orders.polling import mark_broken
 from orders.upstreams.base import UpstreamError, UpstreamState, UpstreamUnavailable
 from orders.upstreams.registry import client_for
+from smsactivator.common.moments import due
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +27,11 @@ def look_at_rentals(upstream_id: int, *, seconds: float = 10.0) -> int:
     next beat. No deadline hangs on a rental, and none waits for another. No request under a lock.
     """
     upstream = Upstream.objects.get(pk=upstream_id)
-    until = timezone.now() + timedelta(seconds=seconds)
+    until = time.monotonic() + seconds
     asked = 0
     try:
         client = client_for(upstream)
-        while timezone.now() < until and (order := _claim_due(upstream)) is not None:
+        while time.monotonic() < until and (order := _claim_due(upstream)) is not None:
             try:
                 status = client.rent_status(order.upstream_ref)
             except UpstreamUnavailable:
@@ -51,11 +52,11 @@ def look_at_rentals(upstream_id: int, *, seconds: float = 10.0) -> int:
 def _claim_due(upstream: Upstream) -> Order | None:
     """The rental that has waited the longest, put off until its next turn."""
     now = timezone.now()
-    due = Order.objects.filter(
-        upstream=upstream, state=State.ACTIVE, upstream_due_at__lte=now
+    waiting = Order.objects.filter(
+        due("upstream_due_at", now, RENTAL_LOOK_EVERY), upstream=upstream, state=State.ACTIVE
     ).order_by("upstream_due_at")
     with transaction.atomic():
-        for order in claim(due, 1):
+        for order in claim(waiting, 1):
             Order.objects.filter(pk=order.pk).update(upstream_due_at=now + RENTAL_LOOK_EVERY)
             return order
     return None

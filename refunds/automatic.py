@@ -29,6 +29,7 @@ from refunds.policy import Clause, Outcome, Version
 from smsactivator.common import history
 from smsactivator.common.errors import Refused
 from smsactivator.common.history import Actor
+from smsactivator.common.moments import ahead
 from wallet import ledger
 from wallet.models import Account, Transfer
 
@@ -115,7 +116,10 @@ def refund_unallocated(limit: int = BATCH) -> int:
     Policy, automatic: "Allocation failure on our side (the order was never actually fulfilled) —
     full refund."
     """
-    too_old = Q(placed_at__lt=timezone.now() - settings.ALLOCATION_TIMEOUT)
+    now = timezone.now()
+    too_old = Q(placed_at__lt=now - settings.ALLOCATION_TIMEOUT)
+    # Placed by a clock that was ahead, and not allocated by any that is right.
+    too_old |= ahead("placed_at", now, settings.ALLOCATION_TIMEOUT)
     unallocated = (
         _orders()
         .filter(too_old | Q(refused_at__isnull=False), state=State.PLACED)

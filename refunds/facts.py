@@ -13,6 +13,7 @@ from orders.models import REFUNDED, Order, State
 from orders.queries import last_word
 from refunds import policy
 from refunds.policy import Facts, Verdict
+from smsactivator.common.moments import is_ahead
 from wallet.models import Wallet
 
 
@@ -75,7 +76,11 @@ def read(
         broken_signal=order.broken_signal,
         cancelled=order.state == State.CANCELLED,
         allocation_timed_out=(
-            order.allocated_at is None and moment - order.placed_at > settings.ALLOCATION_TIMEOUT
+            order.allocated_at is None
+            and (
+                moment - order.placed_at > settings.ALLOCATION_TIMEOUT
+                or is_ahead(order.placed_at, moment, settings.ALLOCATION_TIMEOUT)
+            )
         ),
         sms_ruled_out=sms_ruled_out,
         terminated=terminated or order.state == State.FORFEITED,

@@ -50,7 +50,7 @@ def _was_mailed(run: AuditRun) -> bool:
     """Whether the last mail, with no passed run since, was about the same failure, the same day."""
     last = (
         AuditRun.objects.filter(Q(mailed=True) | Q(passed=True), pk__lt=run.pk)
-        .order_by("-started_at")
+        .order_by("-pk")
         .first()
     )
     return (

@@ -26,6 +26,7 @@ from refunds.models import RefundRequest
 from smsactivator.common.charts import STACKED_BARS
 from smsactivator.common.display import ago, amount, duration
 from smsactivator.common.links import admin_url
+from smsactivator.common.moments import is_ahead
 from support import outbox
 from wallet import payout_board, payouts, settlement
 from wallet import queries as wallet
@@ -164,7 +165,8 @@ def _audit(audit: AuditRun) -> dict[str, Any]:
         "ago": ago(audit.finished_at),
         "checks": len(audit.checks),
         "failed": [check["name"] for check in audit.checks if check["count"]],
-        "old": timezone.now() - audit.finished_at > 3 * timedelta(seconds=settings.AUDIT_SECONDS),
+        "old": timezone.now() - audit.finished_at > 3 * timedelta(seconds=settings.AUDIT_SECONDS)
+        or is_ahead(audit.finished_at, timezone.now()),
         "url": admin_url("wallet_auditrun_change", audit.pk),
     }
 
@@ -174,14 +176,16 @@ def _sweep(*, linked: bool) -> dict[str, Any] | None:
     if sweep is None:
         return None
     age = refunds.age(sweep)
-    if age > settings.HEALTH_STALE:
+    if is_ahead(sweep.finished_at, timezone.now()):
+        tone, word = "bad", "After now: a clock is wrong, or was when it ran"
+    elif age > settings.HEALTH_STALE:
         tone, word = "bad", "The refund sweep has stopped"
     elif age > settings.HEALTH_STALE / 2:
         tone, word = "waiting", "Late"
     else:
         tone, word = "good", "Running"
     return {
-        "age": duration(age),
+        "age": duration(max(age, timedelta(0))),
         "name": sweep.name,
         "tone": tone,
         "word": word,

@@ -14,8 +14,10 @@ from django.utils.log import log_response
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
+from orders.models import Upstream
 from orders.queries import oldest_due, oldest_unlooked
 from refunds.models import Sweep
+from smsactivator.common.moments import ahead, is_ahead
 from support.outbox import oldest_due as oldest_delivery
 
 
@@ -39,6 +41,7 @@ def check() -> dict[str, Any]:
     A sweep or an overdue order older than HEALTH_STALE_SECONDS is a problem; so is an order whose
     upstream nobody has looked at, when it has waited for that longer than the grace period as well,
     and a delivery to a customer that nobody has tried. One that failed is for people, not for here.
+    A sweep or a look after now is a problem and no age: a clock is wrong, or was.
     """
     problems: list[str] = []
     sweep_age = overdue_age = unlooked_age = delivery_age = None
@@ -46,16 +49,31 @@ def check() -> dict[str, Any]:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
-        sweep_age = _age(
+        now = timezone.now()
+        swept_at = (
             Sweep.objects.filter(name="refunds").values_list("finished_at", flat=True).first()
         )
+        ahead_by = swept_at - now if swept_at and is_ahead(swept_at, now) else None
+        sweep_age = _age(None if ahead_by else swept_at)
         overdue_age = _age(oldest_due())
-        if sweep_age is None:
+        if ahead_by is not None:
+            problems.append(
+                f"The last sweep ran {ahead_by.total_seconds():.0f} s after now: a clock is wrong, "
+                "or was when it ran."
+            )
+        elif sweep_age is None:
             problems.append("No sweep has ever run: are the Celery worker and beat running?")
         elif sweep_age > stale:
             problems.append(f"The last sweep ran {sweep_age:.0f} s ago.")
         if overdue_age is not None and overdue_age > stale:
             problems.append(f"An order has waited {overdue_age:.0f} s for its refund.")
+        problems += [
+            f"The last look at {name} began {(looked_at - now).total_seconds():.0f} s after now: a "
+            "clock is wrong, or was when it began."
+            for name, looked_at in Upstream.objects.filter(ahead("looked_at", now))
+            .order_by("pk")
+            .values_list("code", "looked_at")
+        ]
         unlooked_age = _age(oldest_unlooked())
         if (
             unlooked_age is not None
@@ -86,7 +104,8 @@ def check() -> dict[str, Any]:
 
 
 def _age(moment: datetime | None) -> float | None:
-    return round((timezone.now() - moment).total_seconds(), 1) if moment else None
+    # A clock that is a little ahead of ours is none that is wrong.
+    return max(round((timezone.now() - moment).total_seconds(), 1), 0.0) if moment else None
 
 
 def _broker_answers() -> bool:

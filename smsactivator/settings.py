@@ -357,6 +357,9 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 # clocks need not agree to the second.
 TASK_EXPIRES = 60
 _every = {"expires": TASK_EXPIRES}
+CELERY_BEAT_SCHEDULER = "smsactivator.beat:Scheduler"
+# Never asleep for longer, also when the clock is set while it reckons for how long.
+CELERY_BEAT_MAX_LOOP_INTERVAL = BEAT_SECONDS
 CELERY_BEAT_SCHEDULE = {
     "sweep-refunds": {
         "task": "refunds.tasks.sweep",

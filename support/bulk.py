@@ -177,11 +177,7 @@ def _row(person: Any, step: Step, ticket: Ticket, requests: Sequence[RefundReque
 
 
 def _held(person: Any, ticket: Ticket) -> str:
-    if (
-        ticket.claimed_until is None
-        or ticket.claimed_by_id == person.pk
-        or ticket.claimed_until <= timezone.now()
-    ):
+    if ticket.claimed_by_id == person.pk or not casework.is_claimed(ticket, timezone.now()):
         return ""
     return f"{ticket.claimed_by} is working on it."
 

@@ -7,6 +7,7 @@ order: the person, the ticket.
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
@@ -15,6 +16,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from orders.locking import OrderUnknown
+from smsactivator.common import moments
 from smsactivator.common.errors import Invalid, NotFound, Refused
 from smsactivator.common.history import Actor
 from support import clocks, inbound, locking, queries
@@ -147,12 +149,18 @@ def let_go(ticket: Ticket) -> None:
     ticket.claimed_by = ticket.claimed_until = None
 
 
-def _is_held_by_other(ticket: Ticket, person: Any) -> bool:
+def is_claimed(ticket: Ticket, now: datetime) -> bool:
+    """Whether somebody's claim lasts; one for longer than claims last was never given."""
+    until = ticket.claimed_until
     return (
-        ticket.claimed_until is not None
-        and ticket.claimed_by_id != person.pk
-        and ticket.claimed_until > timezone.now()
+        until is not None
+        and until > now
+        and not moments.is_ahead(until, now, settings.TICKET_LEASE)
     )
+
+
+def _is_held_by_other(ticket: Ticket, person: Any) -> bool:
+    return ticket.claimed_by_id != person.pk and is_claimed(ticket, timezone.now())
 
 
 def _save_claim(ticket: Ticket) -> None:

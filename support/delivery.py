@@ -21,6 +21,7 @@ from django.utils import timezone
 
 from smsactivator.common import history
 from smsactivator.common.history import Actor
+from smsactivator.common.moments import due, is_ahead
 from support import clocks, isolation, mails, outbox
 from support.models import Outbound
 from support.models.outbox import MOST_TRIES
@@ -32,6 +33,7 @@ OUTBOX = Actor.automatic("outbox")
 FIRST_WAIT = timedelta(seconds=30)  # doubled after each attempt
 LONGEST_WAIT = timedelta(hours=1)
 JITTER = 0.2  # of the wait, either way
+FURTHEST = LONGEST_WAIT * (1 + JITTER)  # that a delivery is ever put off
 PATIENCE = 30  # seconds after which a beat's run leaves the rest to the next
 INTERRUPTED = "The attempt was interrupted: it may have been sent."
 # What a mail backend meets when nothing is wrong with the code: the network, TLS and SMTP are
@@ -70,11 +72,11 @@ def deliver_due(way: str, limit: int = 500) -> int:
 
     Raises Unfinished, as ``attempt``, when all have been tried.
     """
-    due = Outbound.objects.filter(
-        state=Outbound.State.QUEUED, way=way, due_at__lte=timezone.now()
+    waiting = Outbound.objects.filter(
+        due("due_at", timezone.now(), FURTHEST), state=Outbound.State.QUEUED, way=way
     ).order_by("due_at", "pk")
     until = time.monotonic() + PATIENCE
-    keys = list(due.values_list("pk", flat=True)[:limit])
+    keys = list(waiting.values_list("pk", flat=True)[:limit])
     in_time = itertools.takewhile(lambda _: time.monotonic() <= until, keys)
     return isolation.each("delivery", in_time, deliver)
 
@@ -93,7 +95,9 @@ def flag_lost(limit: int = 500) -> int:
     with transaction.atomic():
         lost = list(
             Outbound.objects.select_for_update(no_key=True, skip_locked=True)
-            .filter(state=Outbound.State.SENDING, due_at__lte=timezone.now())
+            .filter(
+                due("due_at", timezone.now(), settings.OUTBOX_LEASE), state=Outbound.State.SENDING
+            )
             .order_by("due_at")[:limit]
         )
         for outbound in lost:
@@ -106,11 +110,10 @@ def flag_lost(limit: int = 500) -> int:
 
 
 def _is_due(outbound: Outbound) -> bool:
-    return (
-        outbound.state == Outbound.State.QUEUED
-        and outbound.due_at is not None
-        and outbound.due_at <= timezone.now()
-    )
+    if outbound.state != Outbound.State.QUEUED or outbound.due_at is None:
+        return False
+    now = timezone.now()
+    return outbound.due_at <= now or is_ahead(outbound.due_at, now, FURTHEST)
 
 
 def _show(outbound_id: int) -> bool:

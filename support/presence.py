@@ -7,6 +7,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from smsactivator.common.moments import ahead
 from support.models import Ticket, Viewing
 from wallet.limits import require
 
@@ -33,10 +34,11 @@ def look(person: Any, ticket_id: int) -> list[Any]:
 
 def others(person: Any, ticket_id: int) -> list[Any]:
     """Who else has the ticket open, by name: one query."""
+    now = timezone.now()
     return [
         viewing.person
         for viewing in Viewing.objects.filter(
-            ticket=ticket_id, seen_at__gt=timezone.now() - OPEN_FOR
+            ~ahead("seen_at", now), ticket=ticket_id, seen_at__gt=now - OPEN_FOR
         )
         .exclude(person=person)
         .select_related("person")

@@ -559,10 +559,10 @@ def _checkpoint() -> AuditRun | None:
     None while the last full audit failed: what it found may lie before every checkpoint, and a run
     that does not look there must not say that the books agree.
     """
-    full = AuditRun.objects.filter(after_id=0).order_by("-started_at").first()
+    full = AuditRun.objects.filter(after_id=0).order_by("-pk").first()
     if full is not None and not full.passed:
         return None
-    base = AuditRun.objects.filter(passed=True, through_id__gt=0).order_by("-started_at").first()
+    base = AuditRun.objects.filter(passed=True, through_id__gt=0).order_by("-pk").first()
     last = Transfer.objects.order_by("-pk").values_list("pk", flat=True).first() or 0
     return base if base is not None and base.through_id <= last else None
 

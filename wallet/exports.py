@@ -12,19 +12,20 @@ import hashlib
 import logging
 import zlib
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import DatabaseError, transaction
-from django.db.models import F
+from django.db.models import F, Q
 from django.utils import timezone
 
 from smsactivator.common import csvs, exports, history
 from smsactivator.common.errors import NotFound, Refused
 from smsactivator.common.history import Actor
+from smsactivator.common.moments import ahead
 from smsactivator.common.periods import Period
 from wallet import tasks
 from wallet.deciding import same_request
@@ -316,32 +317,34 @@ def tend() -> None:
 
 def _rescue() -> None:
     with transaction.atomic():
-        for export in _open(Export.State.RUNNING, heartbeat_at__lte=timezone.now() - LEASE):
+        now = timezone.now()
+        died = Q(heartbeat_at__lte=now - LEASE) | ahead("heartbeat_at", now, LEASE)
+        for export in _open(Export.State.RUNNING, died):
             log.warning("export %s: the worker of attempt %s died", export.pk, export.attempt)
             _interrupt(export, DIED)
 
 
 def _queue_forgotten() -> None:
-    waiting = Export.objects.filter(
-        state=Export.State.QUEUED, requested_at__lte=timezone.now() - PATIENCE
-    )
+    now = timezone.now()
+    forgotten = Q(requested_at__lte=now - PATIENCE) | ahead("requested_at", now)
+    waiting = Export.objects.filter(forgotten, state=Export.State.QUEUED)
     for pk in list(waiting.order_by("requested_at").values_list("pk", flat=True)):
         _queue(pk)
 
 
 def _expire() -> None:
     with transaction.atomic():
-        for export in _open(Export.State.DONE, expires_at__lte=timezone.now()):
+        for export in _open(Export.State.DONE, Q(expires_at__lte=timezone.now())):
             export.expire()
             history.save([export], ["state"], actor=WORKER, reason="Its file was kept long enough")
             export.parts.all().delete()
 
 
-def _open(state: Export.State, **late: datetime) -> list[Export]:
+def _open(state: Export.State, late: Q) -> list[Export]:
     """Exports of a state that are late, locked; those that somebody works on are left out."""
     return list(
         Export.objects.select_for_update(no_key=True, skip_locked=True)
-        .filter(state=state, **late)
+        .filter(late, state=state)
         .order_by("pk")
     )
 

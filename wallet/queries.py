@@ -159,9 +159,9 @@ def moved_between(since: datetime, until: datetime) -> dict[str, Moved]:
 
 def last_audit() -> AuditRun | None:
     """The newest audit of the books, if there was one."""
-    return AuditRun.objects.order_by("-started_at").first()
+    return AuditRun.objects.order_by("-pk").first()
 
 
 def last_full_audit() -> AuditRun | None:
     """The newest audit that began with the first transfer, if there was one."""
-    return AuditRun.objects.filter(after_id=0).order_by("-started_at").first()
+    return AuditRun.objects.filter(after_id=0).order_by("-pk").first()

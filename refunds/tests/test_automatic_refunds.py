@@ -147,7 +147,7 @@ def test_no_refund_waits_for_ever_for_a_look(clock):
     assert automatic.sweep() == 1
 
 
-def test_a_look_of_a_clock_that_is_ahead_ends_nothing_before_its_time(clock):
+def test_a_look_of_a_clock_that_is_ahead_ends_nothing_before_a_right_look(clock):
     world.allocated()
     clock.shift(timedelta(minutes=19))
     Upstream.objects.update(looked_at=timezone.now() + timedelta(hours=1))
@@ -155,6 +155,20 @@ def test_a_look_of_a_clock_that_is_ahead_ends_nothing_before_its_time(clock):
     assert automatic.sweep() == 0
 
     clock.shift(timedelta(minutes=1) + SECOND)
+    assert automatic.sweep() == 0, "a look after now is none"
+    world.looked_at()
+    clock.shift(SECOND)
+    assert automatic.sweep() == 1
+
+
+def test_a_look_of_a_clock_that_is_a_little_ahead_ends_nothing_before_its_time(clock):
+    world.allocated()
+    clock.shift(timedelta(minutes=20))
+    Upstream.objects.update(looked_at=timezone.now() + 3 * SECOND)
+
+    assert automatic.sweep() == 0, "the deadline itself is still in time"
+
+    clock.shift(SECOND)
     assert automatic.sweep() == 1
 
 

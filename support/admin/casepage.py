@@ -524,7 +524,7 @@ def _claim_of(ticket: Ticket, person: Any, now: datetime) -> dict[str, Any]:
     mine = []
     if ticket.assignee_id is None or (over and ticket.assignee_id != person.pk):
         mine.append(("assign", "Assign to me"))
-    holder = ticket.claimed_by if ticket.claimed_until and ticket.claimed_until > now else None
+    holder = ticket.claimed_by if casework.is_claimed(ticket, now) else None
     if holder is None or ticket.claimed_until is None:
         return {"holder": None, "acts": [("claim", "Claim"), *mine]}
     left = duration(ticket.claimed_until - now)

@@ -310,7 +310,7 @@ class TicketAdmin(ReadOnlyAdmin):
 
     @display(description="With")
     def who(self, ticket: Ticket) -> SafeString | str:
-        if ticket.claimed_by and ticket.claimed_until and ticket.claimed_until > timezone.now():
+        if casework.is_claimed(ticket, timezone.now()):
             return badge(f"{ticket.claimed_by} has it now", QUIET)
         return str(ticket.assignee) if ticket.assignee else NOTHING
 
