@@ -10,6 +10,8 @@ Locks are taken in one order: the person, the request, the order, the wallet.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -17,7 +19,7 @@ from uuid import UUID
 
 from django.contrib.auth.models import Permission
 from django.db import IntegrityError, transaction
-from django.db.models import Max, Sum
+from django.db.models import Max, QuerySet, Sum
 from django.utils import timezone
 from django_fsm import can_proceed
 
@@ -56,6 +58,14 @@ _BECAME = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What came after a final decision: its name, for whoever reads this in years, and when."""
+
+    name: str
+    at: datetime
+
+
 class NotDelivered(Refused):
     """Only what was delivered is refunded by a person; the rest refunds itself."""
 
@@ -92,6 +102,18 @@ class DeniedBefore(Refused):
     code = "denied_before"
 
 
+class FinallyDecided(DeniedBefore):
+    """A dispute about the order was decided for good: only a further request opens it again."""
+
+    code = "finally_decided"
+
+
+class EvidenceRefused(Invalid):
+    """A further request names evidence that came after the final decision, and no other does."""
+
+    code = "evidence_refused"
+
+
 class RequestUnknown(NotFound):
     """There is no such request."""
 
@@ -119,17 +141,29 @@ class VerdictReasonMissing(Invalid):
 
 
 def request(
-    person: Any, order_id: int, *, amount: Decimal, clause: str, reason: str, key: UUID
+    person: Any,
+    order_id: int,
+    *,
+    amount: Decimal,
+    clause: str,
+    reason: str,
+    key: UUID,
+    evidence: Evidence | None = None,
 ) -> RefundRequest:
     """Ask for ``amount`` USD of a delivered order's price. Nothing moves until it is approved.
 
     Once per ``key``. The policy's verdict is asked now and kept. What no agent may approve waits
-    for a senior agent from the start (``needs_senior``). Locks the person, the order. Raises
-    PermissionDenied, ClauseRefused, AmountRefused, ReasonMissing, OrderUnknown, NotDelivered,
-    AboveThePrice, AlreadyRequested while another request of the order is open, DeniedBefore,
-    RequestConflict.
+    for a senior agent from the start (``needs_senior``). Where a decision on the order was final,
+    only a senior agent who took no part asks, with ``evidence`` that came after it. Locks the
+    person, the order. Raises PermissionDenied, ClauseRefused, AmountRefused, ReasonMissing,
+    OrderUnknown, NotDelivered, AboveThePrice, AlreadyRequested while another request of the order
+    is open, DeniedBefore, FinallyDecided, EvidenceRefused, OwnRequest, RequestConflict.
     """
     require(person, "refunds.request_refund")
+    if evidence is not None:
+        require(person, "refunds.resolve_dispute")
+        if not evidence.name.strip():
+            raise EvidenceRefused("Name the new evidence.")
     reason = given(reason)
     amount = _exact(amount)
     with transaction.atomic():
@@ -140,6 +174,8 @@ def request(
             "clause": clause,
             "reason": reason,
             "requested_by_id": person.pk,
+            "evidence": evidence.name if evidence else "",
+            "evidence_at": evidence.at if evidence else None,
         }
         if made := same_request(RefundRequest, key, **content):
             return made
@@ -148,7 +184,10 @@ def request(
         rule = version.rule(clause)
         if rule is None or rule.outcome not in {Outcome.TICKET, Outcome.NOT_REFUNDABLE}:
             raise ClauseRefused("Choose the clause of the policy that the ticket falls under.")
-        _refuse_second(order, clause)
+        _refuse_undecided(order)
+        ruling = _final_decision(order, person, evidence)
+        if ruling is None:
+            _refuse_denied(order, clause)
         _refuse_if_not_refundable(order, amount, as_goodwill=rule.outcome == Outcome.NOT_REFUNDABLE)
         facts = facts_of(order, reported=clause)
         verdict = version.verdict(facts)
@@ -160,16 +199,18 @@ def request(
             verdict=verdict.outcome,
             verdict_clause=verdict.clause,
             verdict_why=verdict.why,
+            further_to=ruling,
             **content,
         )
         actor = Actor.person(person)
+        how = "Requested" if ruling is None else "Requested further to a final decision"
         try:
             with transaction.atomic():
-                history.create([asked], actor=actor, reason=f"Requested: {reason}")
+                history.create([asked], actor=actor, reason=f"{how}: {reason}")
         except IntegrityError:
             # Somebody else's form has the same key, or the order's row was not locked elsewhere.
             same_request(RefundRequest, key, **content)
-            _refuse_second(order, clause)
+            _refuse_undecided(order)
             raise
         if why := needs_senior(asked):
             asked.escalate()
@@ -208,6 +249,8 @@ def approve(person: Any, request_id: int, *, reason: str = "") -> RefundRequest:
         asked = _lock_undecided(person, request_id)
         if asked.requested_by_id == person.pk:
             raise OwnRequest("You requested this yourself, so somebody else approves it.")
+        refuse_part(asked, person)
+        _refuse_ruled_meanwhile(asked)
         _refuse_goodwill(asked, person)
         asked.against_verdict = is_against(asked)
         if asked.against_verdict and not reason.strip():
@@ -232,6 +275,7 @@ def deny(person: Any, request_id: int, *, reason: str) -> RefundRequest:
     with transaction.atomic():
         lock(person)
         asked = _lock_undecided(person, request_id, to_deny=True)
+        refuse_part(asked, person)
         if not person.has_perm("refunds.decide_escalated_refund"):
             # Nothing moves, so the day's limit stays as it is.
             limit = RoleLimit.Decision.DECIDED_REFUND
@@ -301,6 +345,8 @@ def needs_senior(asked: RefundRequest) -> str:
     """
     if is_goodwill(asked):
         return "the policy does not refund this, so it can be goodwill only"
+    if asked.further_to_id is not None:
+        return "an earlier decision on this order was final"
     if RefundRequest.objects.filter(order=asked.order_id, state__in=DENIED).exists():
         return "a refund of this order was denied before"
     may_decide = Permission.objects.filter(
@@ -451,10 +497,79 @@ def _refuse_if_not_refundable(order: Order, amount: Decimal, *, as_goodwill: boo
         )
 
 
-def _refuse_second(order: Order, clause: str) -> None:
-    """Raises AlreadyRequested while a request of the locked order is to be decided, DeniedBefore
-    for the same clause once it was denied. Only a rental can have the same trouble anew.
+def ruled(order_id: int) -> QuerySet[RefundRequest]:
+    """The requests of an order that were decided for good after a dispute, the newest first."""
+    return RefundRequest.objects.filter(order=order_id, resolved_at__isnull=False).order_by(
+        "-resolved_at", "-pk"
+    )
+
+
+def refuse_part(asked: RefundRequest, person: Any) -> None:
+    """Raise OwnRequest for who decides on a further request and took part before."""
+    if asked.further_to_id is not None:
+        _refuse_part(ruled(asked.order_id).exclude(pk=asked.pk), person)
+
+
+def took_part(person: Any, *rulings: RefundRequest) -> bool:
+    """Whether a person asked for, decided or resolved one of these."""
+    return any(
+        person.pk in {one.requested_by_id, one.decided_by_id, one.resolved_by_id} for one in rulings
+    )
+
+
+def _refuse_part(rulings: Iterable[RefundRequest], person: Any) -> None:
+    if took_part(person, *rulings):
+        raise OwnRequest(
+            "You took part in the earlier decision on this order, so a senior agent who did not "
+            "looks at it again."
+        )
+
+
+def _final_decision(order: Order, person: Any, evidence: Evidence | None) -> RefundRequest | None:
+    """The final decision on a locked order that a request goes further to, if there is one.
+
+    Raises FinallyDecided without evidence, EvidenceRefused, OwnRequest for who took part.
     """
+    rulings = list(ruled(order.pk).select_related("decided_by", "resolved_by"))
+    if not rulings:
+        if evidence is not None:
+            raise EvidenceRefused(
+                f"No decision on order {order.pk} is final: ask for the refund as usual."
+            )
+        return None
+    ruling = rulings[0]
+    if evidence is None:
+        raise _final(ruling)
+    _refuse_part(rulings, person)
+    assert ruling.resolved_at is not None  # noqa: S101 - asked for
+    if evidence.at <= ruling.resolved_at:
+        raise EvidenceRefused(
+            f"{evidence.name} came before the decision of {_utc(ruling.resolved_at)}: name what "
+            "came after it."
+        )
+    return ruling
+
+
+def _refuse_ruled_meanwhile(asked: RefundRequest) -> None:
+    """Raises FinallyDecided when another request of the order was denied for good meanwhile."""
+    since = ruled(asked.order_id).filter(
+        resolved_at__gt=asked.requested_at,
+        state__in=[RefundRequest.State.UPHELD, RefundRequest.State.DISMISSED],
+    )
+    if (ruling := since.first()) is not None:
+        raise _final(ruling)
+
+
+def _final(ruling: RefundRequest) -> FinallyDecided:
+    return FinallyDecided(
+        f"{decided_already(ruling).message} It is not asked a second time. Only a senior agent who "
+        "took no part can open a further request, with a reason and new evidence that came after "
+        "the decision."
+    )
+
+
+def _refuse_undecided(order: Order) -> None:
+    """Raises AlreadyRequested while a request of the locked order is to be decided."""
     others = RefundRequest.objects.filter(order=order)
     undecided = others.filter(state__in=[*WAITING, RefundRequest.State.DISPUTED]).first()
     if undecided is not None:
@@ -462,15 +577,19 @@ def _refuse_second(order: Order, clause: str) -> None:
             f"{undecided} of order {order.pk} is to be decided first: "
             f"{undecided.get_state_display().lower()}."
         )
-    denied = others.filter(state__in=DENIED, clause=clause).order_by("pk").last()
+
+
+def _refuse_denied(order: Order, clause: str) -> None:
+    """Raises DeniedBefore for a clause that was denied. Only a rental has the same trouble anew."""
+    denied = (
+        RefundRequest.objects.filter(order=order, state=RefundRequest.State.DENIED, clause=clause)
+        .order_by("pk")
+        .last()
+    )
     if denied is not None and order.kind != Offer.Kind.RENTAL:
         raise DeniedBefore(
-            f"{decided_already(denied).message} It is not asked a second time."
-            + (
-                " The customer can dispute it by a reply."
-                if denied.state == RefundRequest.State.DENIED
-                else ""
-            )
+            f"{decided_already(denied).message} It is not asked a second time. The customer can "
+            "dispute it by a reply."
         )
 
 

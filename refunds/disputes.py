@@ -14,7 +14,13 @@ from django.db import transaction
 from django.utils import timezone
 from django_fsm import can_proceed
 
-from refunds.decisions import credit, decided_already, is_against, lock_request
+from refunds.decisions import (
+    credit,
+    decided_already,
+    is_against,
+    lock_request,
+    refuse_part,
+)
 from refunds.models import RefundRequest
 from smsactivator.common import history
 from smsactivator.common.errors import Refused
@@ -101,6 +107,7 @@ def _take(person: Any, request_id: int, reason: str) -> RefundRequest:
         raise decided_already(asked)
     if person.pk in {asked.requested_by_id, asked.decided_by_id}:
         raise OwnRequest("You took part in this decision, so another senior agent decides now.")
+    refuse_part(asked, person)
     asked.resolved_by = person
     asked.resolved_at = timezone.now()
     asked.resolution_reason = reason

@@ -140,6 +140,8 @@ def _request(asked: RefundRequest) -> str:
         words += f", dispute resolved by {asked.resolved_by} on {_words(asked.resolved_at)}"
     if asked.goodwill_id is not None:
         words += ", as goodwill"
+    if asked.further_to_id is not None:
+        words += f", further to the final decision on refund request {asked.further_to_id}"
     return f"{words}{', against the verdict' if asked.against_verdict else ''}."
 
 
@@ -167,6 +169,8 @@ def _next(
     left = left_to_refund(order)
     if not left:
         yield "Nothing is left to refund."
+    elif any(asked.state in _FINAL for asked in requests):
+        yield "Only with new evidence can a senior agent who took no part open a further request."
     elif verdict.outcome == Outcome.TICKET:
         yield (
             f"From a ticket an agent asks for a refund of up to {left} USD under "

@@ -23,8 +23,9 @@ class RefundRequest(FSMModelMixin, models.Model):
 
     Its terms are fixed; who may take which step is in ``refunds.decisions`` and
     ``refunds.disputes``, and the database holds that nobody approves what they requested, that a
-    senior who resolves a dispute took no part before, and that money moves exactly when the state
-    says so (refunds/sql/requests.sql).
+    senior who resolves a dispute took no part before, that money moves exactly when the state says
+    so (refunds/sql/requests.sql), and that what was decided for good is opened again only by a
+    further request, which others decide on new evidence (refunds/sql/further.sql).
     """
 
     class State(models.TextChoices):
@@ -58,6 +59,12 @@ class RefundRequest(FSMModelMixin, models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", db_index=False
     )
     requested_at = models.DateTimeField()
+    # Of a further request: the final decision that it asks to look at again, and what came since.
+    further_to = models.ForeignKey(
+        "self", on_delete=models.PROTECT, null=True, related_name="further", db_index=False
+    )
+    evidence = models.CharField(max_length=200, default="", db_default="", blank=True)
+    evidence_at = models.DateTimeField(null=True)
     # Of the form that was sent: sent twice, it is one request.
     request_key = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
 
@@ -89,7 +96,9 @@ class RefundRequest(FSMModelMixin, models.Model):
     )
 
     history = records(
-        no_db_index=["order", "goodwill", "requested_by", "decided_by", "resolved_by"]
+        no_db_index=[
+            *("order", "goodwill", "requested_by", "decided_by", "resolved_by", "further_to")
+        ]
     )
 
     class Meta:
@@ -105,6 +114,11 @@ class RefundRequest(FSMModelMixin, models.Model):
                 fields=["order"],
                 condition=Q(state__in=["requested", "escalated"]),
                 name="request_one_open_an_order",
+            ),
+            models.CheckConstraint(
+                condition=Q(further_to__isnull=True, evidence="", evidence_at__isnull=True)
+                | Q(~Q(evidence=""), further_to__isnull=False, evidence_at__isnull=False),
+                name="request_further_names_its_evidence",
             ),
             # Asked for each column: a CHECK that comes to NULL lets the row pass.
             models.CheckConstraint(
@@ -193,6 +207,11 @@ class RefundRequest(FSMModelMixin, models.Model):
             models.Index(fields=["clause", "-id"], name="request_clause_newest"),
             models.Index(
                 fields=["-id"], condition=Q(against_verdict=True), name="request_against_newest"
+            ),
+            models.Index(
+                fields=["-id"],
+                condition=Q(further_to__isnull=False),
+                name="request_further_newest",
             ),
             # For the reports of a period.
             models.Index(

@@ -58,6 +58,8 @@ class Asked:
     by: str
     state: str
     decided_by: str = ""
+    # Another request of its order was denied for good while it waited.
+    ruled: bool = False
 
     @property
     def goodwill(self) -> bool:
@@ -66,6 +68,7 @@ class Asked:
 
 WAITING = {"requested", "escalated"}
 STANDING = {"denied", "disputed", "upheld", "dismissed"}
+FINAL = {"upheld", "overturned", "dismissed"}
 SENIORS = {"senior", "other"}
 
 
@@ -154,6 +157,8 @@ class Model:
         earlier = self._of(order)
         if any(one.state in WAITING | {"disputed"} for one in earlier):
             return "AlreadyRequested"
+        if any(one.state in FINAL for one in earlier):
+            return "FinallyDecided"
         if any(one.state in STANDING and one.clause == clause for one in earlier):
             return "DeniedBefore"
         return self._refundable(order, amount)
@@ -190,6 +195,8 @@ class Model:
             return may
         if asked.by == by:
             return "OwnRequest"
+        if asked.ruled:
+            return "FinallyDecided"
         done = self._credit(number)
         if done == "ok":
             asked.state, asked.decided_by = "approved", by
@@ -235,6 +242,8 @@ class Model:
         done = self._credit(number) if how == "overturned" else "ok"
         if done == "ok":
             asked.state = how
+            for one in self._of(asked.order):
+                one.ruled = one.ruled or (how != "overturned" and one.state in WAITING)
         return done
 
     def may_reverse(self, line: tuple[str, int]) -> str:

@@ -1,0 +1,2 @@
+DROP TRIGGER refund_request_keeps_what_is_final ON refunds_refundrequest;
+DROP FUNCTION refund_request_keeps_what_is_final();
