@@ -27,6 +27,7 @@ from wallet.models import SealedRows
 
 CHUNK = 10_000  # rows whose hashes are kept together, and are in memory at a time
 KEY, HASH = 8, 32  # bytes of each
+LEAST = -(2**63)  # nothing comes before it: a row that was slipped in below the first key shows
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,18 @@ class Evidence:
     def known(self) -> set[str]:
         return {*self.columns, *self.without}
 
-    def words(self, key: int) -> str:
-        """The row, for people."""
-        if issubclass(self.model, ActorHistory):
-            of: Any = self.model
-            return f"row {key} of the history of {of.instance_type._meta.verbose_name_plural}"
-        return f"{self.model._meta.verbose_name} {key}"
+    def words(self, keys: Sequence[int]) -> Mapping[int, str]:
+        """The rows, for people; a history row that is gone does not say whose it was."""
+        if not issubclass(self.model, ActorHistory):
+            return {key: f"{self.model._meta.verbose_name} {key}" for key in keys}
+        history: Any = self.model
+        of = history.instance_type._meta
+        whose = dict(history.objects.filter(pk__in=keys).values_list("history_id", of.pk.attname))
+        return {
+            key: f"row {key} of the history of "
+            + (f"{of.verbose_name} {whose[key]}" if key in whose else str(of.verbose_name_plural))
+            for key in keys
+        }
 
     def _line(self, columns: Sequence[str]) -> str:
         """One row as text, in which no two rows are the same."""
@@ -103,7 +110,7 @@ class Evidence:
                     WHERE t.{self.key} > %s AND t.{self.key} <= %s ORDER BY t.{self.key} {limit}
                 ) AS row
                 """,  # noqa: S608 - names come from the models
-                [after, through],
+                [after or LEAST, through],
             )
             rows, last, hashes = cursor.fetchone()
         return rows, last, bytes(hashes)
@@ -118,7 +125,7 @@ class Evidence:
                     AND ({self.at}) >= %s AND ({self.at}) <= %s
                 ORDER BY t.{self.key} LIMIT 1
                 """,  # noqa: S608 - names come from the models
-                [after, through, ends, now],
+                [after or LEAST, through, ends, now],
             )
             found = cursor.fetchone()
         return int(found[0]) if found else through
@@ -232,13 +239,10 @@ def differences(chunk: SealedRows) -> Iterator[str]:
     if hashes == bytes(chunk.hashes):
         return
     sealed, found = _by_key(bytes(chunk.hashes)), _by_key(hashes)
-    for key in sorted(sealed.keys() | found.keys()):
-        if key not in found:
-            yield f"{one.words(key)} was deleted"
-        elif key not in sealed:
-            yield f"{one.words(key)} was added"
-        elif sealed[key] != found[key]:
-            yield f"{one.words(key)} was changed"
+    differ = sorted(key for key in sealed.keys() | found if sealed.get(key) != found.get(key))
+    for key, words in one.words(differ).items():
+        how = "deleted" if key not in found else "changed" if key in sealed else "added"
+        yield f"{words} was {how}"
 
 
 def _by_key(hashes: bytes) -> dict[int, bytes]:

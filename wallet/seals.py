@@ -19,6 +19,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from wallet import evidence
@@ -134,7 +135,7 @@ def _verify(day: date, seals: Mapping[date, Seal], after: dict[str, int]) -> Ver
     elif not gapless:
         problem = "leaves out rows between those that were sealed"
     elif rows:
-        problem = f"is not as it was sealed: {len(rows)} rows"
+        problem = f"is not as it was sealed: {len(rows)} {'row' if len(rows) == 1 else 'rows'}"
     else:
         problem = ""
     return Verdict(day, transfers, problem, _named(rows))
@@ -145,7 +146,7 @@ def _named(rows: Sequence[str]) -> Sequence[str]:
     return [*rows[:NAMED], f"and {more} more"] if more > 0 else rows
 
 
-def _continue(chunks: Sequence[SealedRows], after: dict[str, int]) -> bool:
+def _continue(chunks: Iterable[SealedRows], after: dict[str, int]) -> bool:
     """Whether each chunk begins where the one before it of its table ended; and remember that."""
     gapless = True
     for chunk in chunks:
@@ -172,7 +173,7 @@ def _seal(day: date, ends: evidence.Ends) -> Seal:
     return seal
 
 
-def _chunks(day: date) -> Sequence[SealedRows]:
+def _chunks(day: date) -> QuerySet[SealedRows]:
     return SealedRows.objects.filter(day=day).order_by("name", "after")
 
 
