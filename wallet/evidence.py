@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 from django.apps import apps
@@ -145,17 +145,16 @@ def unrecorded(model: type[models.Model], *columns: str) -> None:
     _unrecorded[model._meta.db_table] = columns
 
 
+@cache
 def histories() -> list[Any]:
-    """Each model whose changes are recorded."""
-    return [model for model in apps.get_models() if hasattr(model, "history")]
+    """The history of each model whose changes are recorded."""
+    return [model for model in apps.get_models() if issubclass(model, ActorHistory)]
 
 
+@cache
 def everything() -> dict[str, Evidence]:
     """All that is sealed, by table."""
-    recorded = {
-        model.history.model._meta.db_table: Evidence(model.history.model, "t.history_date")
-        for model in histories()
-    }
+    recorded = {model._meta.db_table: Evidence(model, "t.history_date") for model in histories()}
     return dict(sorted((recorded | _evidence).items()))
 
 
@@ -257,8 +256,8 @@ def unlike_their_history(since: date | None = None) -> Iterator[tuple[date, str]
     With ``since``, of the rows that have a history row in the seals from that day on, or in none.
     """
     before = sealed_before(since) if since else {}
-    for model in histories():
-        history = model.history.model
+    for history in histories():
+        model = history.instance_type
         tracked = [str(column.column) for column in history.tracked_fields]
         left_out = {*_unrecorded.get(model._meta.db_table, ())}
         quote = connection.ops.quote_name
