@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -35,6 +35,7 @@ OVERDUE_AFTER = timedelta(hours=2)
 PATIENCE = 30.0  # seconds to wait for transactions that may still write to the day
 SEALING = 0x7365616C  # any advisory lock that nothing else takes: "seal"
 CHUNK = 10_000  # rows in memory at a time
+CHUNKS = 10  # of hashes of as many rows, in memory at a time
 NAMED = 20  # rows of a day that are named; the count is always whole
 
 LINE = """
@@ -120,10 +121,10 @@ def _verify(day: date, seals: Mapping[date, Seal], after: dict[str, int]) -> Ver
     seal, before = seals.get(day), seals.get(day - timedelta(days=1))
     chunks = _chunks(day)
     gapless = _continue(chunks, after)
-    rows = [row for chunk in chunks for row in evidence.differences(chunk)]
+    rows, named = _differences(chunks)
     if seal is None:
-        return Verdict(day, 0, "has no seal", _named(rows))
-    digest, transfers = _digest(day, seal.previous, chunks if seal.version > 1 else ())
+        return Verdict(day, 0, "has no seal", named)
+    digest, transfers = _digest(day, seal.previous, chunks if seal.version > 1 else None)
     if transfers != seal.transfers:
         problem = f"has {transfers} transfers, {seal.transfers} were sealed"
     elif digest != seal.digest:
@@ -135,21 +136,29 @@ def _verify(day: date, seals: Mapping[date, Seal], after: dict[str, int]) -> Ver
     elif not gapless:
         problem = "leaves out rows between those that were sealed"
     elif rows:
-        problem = f"is not as it was sealed: {len(rows)} {'row' if len(rows) == 1 else 'rows'}"
+        problem = f"is not as it was sealed: {rows} {'row' if rows == 1 else 'rows'}"
     else:
         problem = ""
-    return Verdict(day, transfers, problem, _named(rows))
+    return Verdict(day, transfers, problem, named)
 
 
-def _named(rows: Sequence[str]) -> Sequence[str]:
-    more = len(rows) - NAMED
-    return [*rows[:NAMED], f"and {more} more"] if more > 0 else rows
+def _differences(chunks: QuerySet[SealedRows]) -> tuple[int, list[str]]:
+    """How many rows are not as they were sealed; some of them, in words."""
+    rows, named = 0, []
+    for chunk in chunks.iterator(chunk_size=CHUNKS):
+        for row in evidence.differences(chunk):
+            rows += 1
+            if rows <= NAMED:
+                named.append(row)
+    if rows > NAMED:
+        named.append(f"and {rows - NAMED} more")
+    return rows, named
 
 
-def _continue(chunks: Iterable[SealedRows], after: dict[str, int]) -> bool:
+def _continue(chunks: QuerySet[SealedRows], after: dict[str, int]) -> bool:
     """Whether each chunk begins where the one before it of its table ended; and remember that."""
     gapless = True
-    for chunk in chunks:
+    for chunk in chunks.defer("hashes"):
         gapless &= chunk.after == after.get(chunk.name, 0)
         after[chunk.name] = chunk.through
     return gapless
@@ -177,14 +186,16 @@ def _chunks(day: date) -> QuerySet[SealedRows]:
     return SealedRows.objects.filter(day=day).order_by("name", "after")
 
 
-def _digest(day: date, previous: str, chunks: Iterable[SealedRows] = ()) -> tuple[str, int]:
+def _digest(
+    day: date, previous: str, chunks: QuerySet[SealedRows] | None = None
+) -> tuple[str, int]:
     """The day's digest after ``previous``, and how many transfers it has."""
     digest = hashlib.sha256(f"{previous}|{day.isoformat()}\n".encode())
     transfers = 0
     for line in _lines(day):
         digest.update(f"{line}\n".encode())
         transfers += 1
-    for chunk in chunks:
+    for chunk in () if chunks is None else chunks.iterator(chunk_size=CHUNKS):
         digest.update(f"{evidence.line(chunk)}\n".encode())
     return digest.hexdigest(), transfers
 

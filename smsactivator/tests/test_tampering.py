@@ -5,25 +5,28 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.conf import settings
-from django.db import transaction
+from django.core.management import call_command
+from django.db import connection, transaction
 
 from orders import termination
 from orders.models import Order, Sms
 from refunds.models import Refund, RefundRequest
 from refunds.tests import world as orders
 from smsactivator import proving
+from smsactivator.management.commands.grant_app_role import is_written_once
 from smsactivator.tests.closing import close_all, on
 from support import attachments
 from support.attachments import Upload
 from support.models import Attachment, Message
 from support.tests import world as tickets
-from wallet import claims, corrections, settlement
+from wallet import claims, corrections, evidence, settlement
 from wallet.models import (
     Claim,
     Close,
@@ -254,3 +257,115 @@ def test_each_tampering_is_named_by_what_the_table_says_with_its_row_and_day() -
                 wrong[what] = [words, *(f"{one.part}: {one.what}" for one in found)]
         assert proving.verify_books() == []
     assert wrong == {}
+
+
+# Tables of rows that are written once and that no seal covers, and why.
+NOT_SEALED = {
+    "wallet_seal": "the seals are a chain of their own",
+    "wallet_sealedrows": "they are in the seals",
+    "support_blob": "a file's bytes are sealed with each attachment",
+    "django_admin_log": "a second record of what the histories say",
+}
+
+
+def test_every_table_of_rows_that_are_written_once_is_sealed() -> None:
+    with connection.cursor() as cursor:
+        tables = connection.introspection.table_names(cursor)
+    once = {table for table in tables if is_written_once(table)}
+    assert once - set(evidence.everything()) == set(NOT_SEALED)
+
+
+# --- the commands ---
+
+
+def command(name: str, *options: str, moment: datetime = PROVED) -> tuple[int, list[str]]:
+    output = StringIO()
+    try:
+        with on(moment):
+            call_command(name, *options, stdout=output)
+    except SystemExit as end:
+        return int(end.code or 0), output.getvalue().splitlines()
+    return 0, output.getvalue().splitlines()
+
+
+def a_payment() -> tuple[str, str]:
+    """One payment, sealed and closed; the digests of both."""
+    with on(NOON):
+        orders.customer("7")
+    close_all(NEXT_NOON)
+    return Seal.objects.get().digest, Close.objects.get(kind="day").digest
+
+
+def test_a_command_seals_and_closes_and_prints_the_digests_to_keep() -> None:
+    with on(NOON):
+        orders.customer("7")
+
+    code, lines = command("seal_books", moment=NEXT_NOON)
+
+    month = Close.objects.get(kind="month")
+    assert (code, lines) == (
+        0,
+        [
+            "3 seals and closes were made",
+            f"Seal of 2025-10-31: {Seal.objects.get().digest}",
+            f"Close of 2025-10-31: {Close.objects.get(kind='day').digest}",
+            f"Close of 2025-10: {month.digest}",
+        ],
+    )
+    again = command("seal_books", moment=NEXT_NOON)
+    assert again == (0, ["0 seals and closes were made", *lines[1:]])
+
+
+def test_one_command_proves_all_and_compares_digests_that_were_kept() -> None:
+    seal, close = a_payment()
+
+    code, lines = command("verify_books", "--expect", seal, "--expect", close, moment=NEXT_NOON)
+
+    assert code == 0
+    assert lines[:5] == [
+        "Seals: ok",
+        "Rows and their histories: ok",
+        "Closes: ok",
+        "Audit: ok",
+        "Digests that were kept elsewhere: ok",
+    ]
+    assert lines[5:7] == [f"Seal of 2025-10-31: {seal}", f"Close of 2025-10-31: {close}"]
+    code, lines = command("verify_books", "--expect", "0" * 64, moment=NEXT_NOON)
+    assert code == 1
+    assert lines[4:6] == [
+        "Digests that were kept elsewhere: 1 difference",
+        f"    no seal and no close has the digest {'0' * 64}",
+    ]
+
+
+def test_a_past_that_was_written_anew_agrees_with_itself_and_not_with_the_digest_kept() -> None:
+    seal, close = a_payment()
+    with triggers_aside() as cursor:
+        cursor.execute("UPDATE wallet_deposit SET reference = 'tx-other'")
+        for table in ("closefigure", "close", "sealedrows", "seal"):
+            cursor.execute(f"DELETE FROM wallet_{table}")
+        # A close is looked at when it is whole, as in a transaction of its own.
+        cursor.execute("SET CONSTRAINTS ALL DEFERRED")
+    close_all(NEXT_NOON)
+
+    assert command("verify_books", moment=NEXT_NOON)[0] == 0
+    code, lines = command("verify_books", "--expect", seal, "--expect", close, moment=NEXT_NOON)
+    assert code == 1
+    assert f"    no seal and no close has the digest {seal}" in lines
+    assert f"    no seal and no close has the digest {close}" in lines
+
+
+def test_what_differs_is_printed_and_ends_the_command_with_1() -> None:
+    a_payment()
+    with triggers_aside() as cursor:
+        cursor.execute("UPDATE wallet_deposit SET reference = 'tx-other' RETURNING id")
+        [deposit] = cursor.fetchone()
+
+    code, lines = command("verify_books", moment=NEXT_NOON)
+
+    assert code == 1
+    assert lines[:3] == [
+        "Seals: 2 differences",
+        "    Seal of 2025-10-31: it is not as it was sealed: 1 row",
+        f"    Seal of 2025-10-31: deposit {deposit} was changed",
+    ]

@@ -17,7 +17,7 @@ from django.db import IntegrityError, connection, transaction
 from wallet import deposits, evidence, seals
 from wallet.models import Seal, SealedRows, Transfer
 from wallet.tests import world
-from wallet.tests.attack import CHECK, assert_refused, run, triggers_aside
+from wallet.tests.attack import CHECK, RESTRICT, assert_refused, run, triggers_aside
 from wallet.tests.together import at_once
 
 pytestmark = [pytest.mark.django_db, pytest.mark.broken_books, pytest.mark.servers]
@@ -165,7 +165,7 @@ def test_a_day_and_seal_that_were_made_again_break_the_chain_after_them(three_da
         "UPDATE wallet_sealedrows SET rows = 1, hashes = substring(hashes FROM 41)"
         f" WHERE id = {of_transfers.pk}"
     )
-    digest, transfers = seals._digest(FIRST, "", sealed_rows(FIRST))
+    digest, transfers = seals._digest(FIRST, "", seals._chunks(FIRST))
     tamper(
         f"UPDATE wallet_seal SET digest = '{digest}', transfers = {transfers}"
         " WHERE day = '2025-11-20'"
@@ -294,3 +294,133 @@ def test_days_are_read_in_constant_memory_by_a_cursor_of_the_server(three_days, 
     monkeypatch.setattr(seals, "CHUNK", 1)
 
     assert problems() == {}
+
+
+# --- rows of other tables ---
+
+NOBODY = "INSERT INTO wallet_sealedrows (day, name, columns, after, through, rows, hashes) VALUES"
+
+
+def seals_of(name: str) -> list[tuple[date, int]]:
+    """In which seal, with how many rows, a table's rows are."""
+    found = SealedRows.objects.filter(name=name).order_by("after")
+    return list(found.values_list("day", "rows"))
+
+
+def test_days_that_are_sealed_late_have_the_rows_of_their_day(three_days):
+    assert seals_of("wallet_deposit") == [(date(2025, 11, 20), 2), (date(2025, 11, 22), 1)]
+    assert seals_of("wallet_historicalcustomer") == seals_of("wallet_deposit")
+
+
+def test_a_row_of_a_moment_to_come_ends_no_day_and_is_sealed():
+    paid(at(20))
+    with triggers_aside() as cursor:
+        cursor.execute("UPDATE wallet_historicalcustomer SET history_date = '2999-01-01'")
+    paid(at(20, 13))
+    sealed(at(21, 1))
+
+    assert seals_of("wallet_historicalcustomer") == [(FIRST, 2)]
+    assert problems(at(21, 1)) == {}
+
+
+def test_rows_are_sealed_in_chunks_that_follow_each_other(monkeypatch):
+    monkeypatch.setattr(evidence, "CHUNK", 2)
+    deposits = [paid(at(20)).deposit for _ in range(5)]
+    sealed(at(21, 1))
+
+    assert seals_of("wallet_deposit") == [(FIRST, 2), (FIRST, 2), (FIRST, 1)]
+    assert problems(at(21, 1)) == {}
+    tamper(f"UPDATE wallet_deposit SET reference = 'other' WHERE id = {deposits[3].pk}")
+    with time_machine.travel(at(21, 1), tick=False):
+        [wrong] = seals.verify()
+    assert (wrong.problem, wrong.rows) == (
+        "is not as it was sealed: 1 row",
+        [f"deposit {deposits[3].pk} was changed"],
+    )
+
+
+def test_the_first_rows_are_named_and_all_are_counted(three_days, monkeypatch):
+    monkeypatch.setattr(seals, "NAMED", 1)
+    tamper("UPDATE wallet_deposit SET reference = reference || 'x'")
+    with time_machine.travel(SEALED_AT, tick=False):
+        first, second = seals.verify()
+
+    assert (first.day, first.problem) == (FIRST, "is not as it was sealed: 2 rows")
+    assert first.rows == [f"deposit {three_days[0].deposit.pk} was changed", "and 1 more"]
+    assert (second.day, len(second.rows)) == (date(2025, 11, 22), 1)
+
+
+def test_a_seal_of_transfers_alone_stays_right_and_the_next_takes_in_all_rows():
+    transfers = [paid(at(20)), paid(at(21))]
+    digest, count = seals._digest(FIRST, "")
+    with time_machine.travel(at(21, 1), tick=False):
+        Seal.objects.create(
+            day=FIRST, transfers=count, digest=digest, previous="", sealed_at=at(21, 1)
+        )
+    sealed(at(22, 1))
+
+    assert [seal.version for seal in Seal.objects.order_by("day")] == [1, 2]
+    assert seals_of("wallet_deposit") == [(date(2025, 11, 21), 2)]
+    assert problems(at(22, 1)) == {}
+    tamper(f"UPDATE wallet_deposit SET reference = 'other' WHERE transfer_id = {transfers[0].pk}")
+    assert problems(at(22, 1)) == {date(2025, 11, 21): "is not as it was sealed: 1 row"}
+
+
+def test_a_later_seal_does_not_cover_less(three_days):
+    last = Seal.objects.get(day=date(2025, 11, 22))
+    digest, _ = seals._digest(last.day, last.previous)
+    tamper(f"UPDATE wallet_seal SET version = 1, digest = '{digest}' WHERE id = {last.pk}")
+
+    assert problems() == {last.day: "covers less than the seal of the day before"}
+
+
+def test_a_column_that_is_added_later_leaves_the_seals_right(three_days):
+    with triggers_aside() as cursor:
+        cursor.execute("ALTER TABLE wallet_deposit ADD COLUMN note text NOT NULL DEFAULT 'new'")
+
+    assert problems() == {}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_day_is_not_sealed_while_somebody_may_write_evidence_of_it(monkeypatch):
+    monkeypatch.setattr(seals, "PATIENCE", 0.1)
+    transfer = paid(at(20))
+    names = {"dbname", "user", "password", "host", "port"}
+    given: Any = connection.get_connection_params().items()
+    with psycopg.connect(**{name: value for name, value in given if name in names}) as another:
+        another.execute(
+            "INSERT INTO wallet_historicalcustomer SELECT (jsonb_populate_record(row,"
+            " jsonb_build_object('history_id', nextval("
+            "'wallet_historicalcustomer_history_id_seq')))).*"
+            " FROM wallet_historicalcustomer AS row WHERE id = %s",
+            [transfer.credit_account],
+        )
+        paid(at(21, 0, 5))
+        assert sealed(at(21, 1)) == []
+        another.commit()
+
+    assert sealed(at(21, 1)) == [FIRST]
+    # The slow one, whose number was drawn before the last one's, is in it; the last is of the 21st.
+    assert seals_of("wallet_historicalcustomer") == [(FIRST, 2)]
+
+
+def test_sealed_rows_are_added_once_in_order_and_to_no_sealed_day(three_days):
+    last = SealedRows.objects.filter(name="wallet_deposit").order_by("-after")[0]
+    a_hash = "decode(repeat('00', 40), 'hex')"
+
+    def added(day: str, after: int, rows: int = 1) -> str:
+        keys = f"{after}, {after + 1}"
+        return f"{NOBODY} ('{day}', 'wallet_deposit', '{{id}}', {keys}, {rows}, {a_hash})"
+
+    for statement in (
+        "UPDATE wallet_sealedrows SET rows = rows",
+        "DELETE FROM wallet_sealedrows",
+        "TRUNCATE wallet_sealedrows",
+    ):
+        assert_refused(RESTRICT, "append-only", statement)
+    assert_refused(CHECK, "is sealed: no rows of", added("2025-11-22", last.through))
+    follow = "do not follow those before"
+    assert_refused(CHECK, follow, added("2025-11-23", last.through + 1))
+    assert_refused(CHECK, follow, added("2025-11-23", last.after))
+    assert_refused(CHECK, "have not a hash each", added("2025-11-23", last.through, 2))
+    run(added("2025-11-23", last.through))

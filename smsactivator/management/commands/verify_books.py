@@ -30,7 +30,8 @@ class Command(BaseCommand):
             found = [one.what for one in differences if one.part == part]
             if part == proving.EXPECTED and not options["expect"]:
                 continue
-            self.stdout.write(f"{label}: {f'{len(found)} differences' if found else 'ok'}")
+            many = "difference" if len(found) == 1 else "differences"
+            self.stdout.write(f"{label}: {f'{len(found)} {many}' if found else 'ok'}")
             for what in found:
                 self.stdout.write(f"    {what}")
         for digest in proving.newest_digests():
