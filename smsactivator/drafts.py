@@ -166,7 +166,7 @@ class KeepWhatWasTyped:
 def _tell_browser(response: HttpResponseBase, request: HttpRequest, page: Page) -> None:
     response.set_cookie(
         COOKIE,
-        quote(f"{page.by}:{page.at}:{page.form}"),
+        quote(f"{page.by}:{page.at}:{page.form}", safe=""),  # nothing that a cookie would quote
         max_age=600,
         path="/admin/",
         secure=settings.PRODUCTION,
