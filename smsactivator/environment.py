@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
+from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 DEVELOPMENT = "development"
 PRODUCTION = "production"
 DEVELOPMENT_SECRET_KEY = "development-only-secret-key-never-used-in-production-0000"  # noqa: S105
 SHORTEST_SECRET_KEY = 50
+ENCODED = "Write what is no letter or digit in its password as %xx."
 
 
 @dataclass
@@ -105,7 +107,12 @@ class Environment:
         if urlsplit(url).scheme not in {"postgres", "postgresql"}:
             self.problems.append("DATABASE_URL must name a PostgreSQL server: postgresql://…")
             return {}
-        parts = conninfo_to_dict(url)
+        try:
+            parts = conninfo_to_dict(url)
+        except ProgrammingError:
+            # The library's words repeat a part of it, which may be the password.
+            self.problems.append(f"DATABASE_URL is no URL that libpq understands. {ENCODED}")
+            return {}
         options = {
             name: value
             for name, value in parts.items()
@@ -125,6 +132,8 @@ class Environment:
         url = self.required("REDIS_URL", "redis://host:6379/0")
         if url and urlsplit(url).scheme not in {"redis", "rediss", "unix"}:
             self.problems.append("REDIS_URL must name a Redis server: redis://…")
+        elif url and not _is_readable(url):
+            self.problems.append(f"REDIS_URL has no host, or a port that is no number. {ENCODED}")
         return url
 
     def refuse_if_wrong(self) -> None:
@@ -138,3 +147,12 @@ class Environment:
                 else ""
             )
             raise ImproperlyConfigured(f"The environment is not fit to start:\n{listed}{hint}")
+
+
+def _is_readable(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        _ = parts.port
+    except ValueError:
+        return False
+    return bool(parts.hostname) or parts.scheme == "unix"

@@ -1,9 +1,10 @@
-"""What belongs to the people who work here, and to no app."""
+"""What the site itself keeps: alarms, and what belongs to the people who work here."""
 
 from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
+from django.db.models import F, Q
 
 
 class Draft(models.Model):
@@ -26,9 +27,34 @@ class Draft(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["user", "at", "form"], name="draft_is_one"),
             models.CheckConstraint(
-                condition=models.Q(sent=False) | models.Q(fields={}), name="draft_sent_is_empty"
+                condition=Q(sent=False) | Q(fields={}), name="draft_sent_is_empty"
             ),
         ]
 
     def __str__(self) -> str:
         return f"{self.user} at {self.at}"
+
+
+class Alarm(models.Model):
+    """A cause that the administrators are told of, once for all its occurrences of a day.
+
+    It names a place in our code, never a person, an address or a value.
+    """
+
+    cause = models.CharField(max_length=200, unique=True)
+    text = models.TextField()
+    count = models.PositiveBigIntegerField(default=0)
+    first_at = models.DateTimeField("first")
+    last_at = models.DateTimeField("last")
+    mailed_at = models.DateTimeField("mailed", null=True, blank=True)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(last_at__gte=F("first_at")), name="alarm_last_after_first"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.cause

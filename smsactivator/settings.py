@@ -107,7 +107,7 @@ UPSTREAM_KEYS = environment.by_prefix("UPSTREAM_KEY_")
 # each of which has EMAIL_TIMEOUT. One that takes longer is flagged as perhaps sent.
 OUTBOX_LEASE = timedelta(minutes=10)
 
-# Who is told when an audit fails, and the server that takes the mail.
+# Who is told when an audit or a request fails, and the server that takes the mail.
 ADMINS = [(address, address) for address in environment.words("ADMIN_EMAILS")]
 SERVER_EMAIL = DEFAULT_FROM_EMAIL = environment.text("SERVER_EMAIL", "root@localhost")
 # Customers are written to from this address, and reply to it.
@@ -303,11 +303,17 @@ LOGGING = {
         "django.request": {"filters": ["forbidden"]},
         # Each log-in has a row; the log tells of wrong passwords and locks.
         "axes": {"level": "WARNING"},
+        "django.security.DisallowedHost": {"filters": ["forbidden"]},
+        # In place of Django's own handlers, one of which mails from inside a request.
+        "django": {"handlers": [], "level": "INFO"},
         # httpx logs whole URLs at INFO, and a wholesaler's key may be in one.
         "httpx": {"level": "WARNING"},
         "httpcore": {"level": "WARNING"},
     },
 }
+
+DEFAULT_EXCEPTION_REPORTER = "smsactivator.common.logs.Reporter"
+DEFAULT_EXCEPTION_REPORTER_FILTER = "smsactivator.common.logs.SafeFilter"
 
 # --- Celery -------------------------------------------------------------------------------------
 CELERY_BROKER_URL = REDIS_URL
@@ -340,6 +346,7 @@ CELERY_TASK_ROUTES = {
     # An export reads much and takes long; whoever waits for one waits for that.
     "wallet.tasks.write_export": {"queue": "exports"},
     "wallet.tasks.tend_exports": {"queue": "exports"},
+    "smsactivator.tasks.tell_alarms": {"queue": "mail"},
     "smsactivator.tasks.audit": {"queue": "audit"},
     "smsactivator.tasks.seal_days": {"queue": "audit"},
     "smsactivator.tasks.close_books": {"queue": "audit"},
@@ -394,6 +401,11 @@ CELERY_BEAT_SCHEDULE = {
     "send-due-mail": {
         "task": "support.tasks.send_due",
         "schedule": BEAT_SECONDS,
+        "options": _every,
+    },
+    "tell-alarms": {
+        "task": "smsactivator.tasks.tell_alarms",
+        "schedule": 60,
         "options": _every,
     },
     "tend-exports": {

@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
-from smsactivator import closing, proving
+from smsactivator import alarms, closing, proving
 from smsactivator.auditing import audit_ledger
 from wallet import seals
 
@@ -70,3 +70,9 @@ def prove_books() -> int:
 def close_books() -> int:
     """Close the days that are sealed, and the months whose days are closed; returns how many."""
     return len(closing.close_what_is_sealed())
+
+
+@shared_task
+def tell_alarms() -> int:
+    """Mail the administrators what is to be told; returns how many causes."""
+    return alarms.tell()

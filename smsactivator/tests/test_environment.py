@@ -82,6 +82,20 @@ def test_an_unsafe_value_is_named(name, unsafe):
     assert problem.startswith(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "unreadable"),
+    [
+        ("DATABASE_URL", "postgresql://app:hunter%zz@db.example.com/smsactivator"),
+        ("REDIS_URL", "redis://:/hunter@redis.example.com:6379/0"),
+        ("REDIS_URL", "redis://redis.example.com:hunter/0"),
+    ],
+)
+def test_a_url_that_cannot_be_read_is_named_without_its_password(name, unreadable):
+    [problem] = problems(**{name: unreadable})
+    assert problem.startswith(name)
+    assert "hunter" not in problem
+
+
 @pytest.mark.parametrize("raw", ["4", "86401", "-5", "1.5", "²", "soon"])
 def test_a_number_out_of_range_is_named_with_its_range(raw):
     environment = Environment({"ORDER_SLA_SECONDS": raw})

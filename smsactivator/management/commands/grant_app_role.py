@@ -42,6 +42,7 @@ _DECIDED = ("state", "decided_by_id", "decided_at", "decision_reason")
 # Rows of which only these columns change; a wallet's money is written by a trigger of the owner's.
 CHANGED_IN_PART = {
     "axes_accesslog": ("logout_time",),
+    "smsactivator_alarm": ("text", "count", "last_at", "mailed_at"),
     "wallet_auditrun": ("mailed",),
     "wallet_wallet": ("state",),
     "refunds_refundrequest": (
