@@ -20,6 +20,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.widgets import (
+    UnfoldAdminIntegerFieldWidget,
     UnfoldAdminTextareaWidget,
     UnfoldAdminURLInputWidget,
 )
@@ -66,6 +67,7 @@ from smsactivator.common.display import (
 )
 from smsactivator.common.errors import Refused
 from smsactivator.common.links import Link, admin_url, anchor, collect, joined, source_for
+from smsactivator.common.money import WholeField
 from wallet.pages import customer_link, named_customers
 
 STATE_TONES = {
@@ -542,6 +544,12 @@ class CatalogueAdmin(ReasonedAdmin):
 class OfferAdmin(CatalogueAdmin):
     """What the storefronts may sell. An offer is never deleted; it is switched off."""
 
+    formfield_overrides = {
+        models.PositiveIntegerField: {
+            "form_class": WholeField,
+            "widget": UnfoldAdminIntegerFieldWidget,
+        }
+    }
     related = ("upstream",)
     list_display = ("title", "kind", "service", "country", "price_usd", "upstream", "standing")
     list_filter = (

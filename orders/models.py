@@ -12,6 +12,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 from django_fsm import FSMModelMixin, transition
 
+from smsactivator.common.constraints import Explained
 from smsactivator.common.history import records
 from smsactivator.common.money import MoneyField
 from smsactivator.common.states import StateField
@@ -67,8 +68,20 @@ class Upstream(models.Model):
         return self.name
 
 
-class Offer(models.Model):
+class Offer(Explained, models.Model):
     """What a storefront may sell: a service in a country, for one SMS or for a rental."""
+
+    sentences = {
+        "offer_price_positive": ("price", "A price is more than 0 USD."),
+        "offer_rental_hours_fit_its_kind": (
+            "rental_hours",
+            "A rental lasts 2 to 1344 hours; an activation has no hours.",
+        ),
+        "offer_once": (
+            "service",
+            "There is an offer of this service, country, kind and hours at this upstream already.",
+        ),
+    }
 
     class Kind(models.TextChoices):
         ACTIVATION = "activation", "Activation"

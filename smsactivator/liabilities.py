@@ -27,7 +27,7 @@ from smsactivator.common.admin import Facts, ReadOnlyAdmin, Table
 from smsactivator.common.display import BAD, GOOD, NOTHING, amount, badge, moment, money, signed
 from smsactivator.common.errors import Refused
 from smsactivator.common.links import Link, admin_url, anchor
-from smsactivator.common.money import DECIMAL_PLACES, MAX_DIGITS
+from smsactivator.common.money import AmountField
 from smsactivator.finance import OWED
 from wallet import closes, holdings
 from wallet.closes import Balances
@@ -48,10 +48,8 @@ class HoldingForm(ActionForm):
         widget=UnfoldAdminTextInputWidget,
         help_text="The same words each time, such as “CoinsPaid USDT”.",
     )
-    amount = forms.DecimalField(
+    amount = AmountField(
         label="Amount, USD",
-        max_digits=MAX_DIGITS,
-        decimal_places=DECIMAL_PLACES,
         widget=UnfoldAdminDecimalFieldWidget,
         help_text="0 when nothing is held there any more.",
     )

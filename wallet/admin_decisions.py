@@ -35,7 +35,7 @@ from smsactivator.common.display import (
     signed,
 )
 from smsactivator.common.links import Link, admin_url, source_for
-from smsactivator.common.money import DECIMAL_PLACES, MAX_DIGITS
+from smsactivator.common.money import AmountField
 from wallet import claims, corrections, standing
 from wallet.deciding import why_not_decide
 from wallet.models import (
@@ -139,10 +139,8 @@ def decisions_of_terminations(pks: Sequence[int]) -> Mapping[int, Iterable[Link]
 class AmountForm(ReasonForm):
     """An amount and why."""
 
-    amount = forms.DecimalField(
+    amount = AmountField(
         label="Amount, USD",
-        max_digits=MAX_DIGITS,
-        decimal_places=DECIMAL_PLACES,
         widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "0.0001"}),
     )
     field_order = ("amount", "reason")

@@ -46,6 +46,7 @@ from smsactivator.common.display import (
 )
 from smsactivator.common.errors import Refused
 from smsactivator.common.links import Link, admin_url, anchor, joined, source_for
+from smsactivator.common.money import PlainDecimalField
 from smsactivator.common.panels import facts_for
 from wallet import admin_payout_board, payout_board, payouts, settlement
 from wallet.admin_decisions import wallet_badge
@@ -134,7 +135,7 @@ class PaidForm(NoteForm):
         widget=UnfoldAdminTextInputWidget,
         help_text="As the network's explorer shows it. Told to the customer.",
     )
-    fee = forms.DecimalField(
+    fee = PlainDecimalField(
         required=False,
         max_digits=28,
         decimal_places=18,

@@ -17,7 +17,7 @@ from unfold.widgets import (
 )
 
 from orders.models import Order, State
-from smsactivator.common.money import DECIMAL_PLACES, MAX_DIGITS
+from smsactivator.common.money import AmountField
 from support.casefile import CaseOrder
 from support.models import LONGEST_BODY
 from wallet.methods import as_customers_call_it
@@ -121,10 +121,8 @@ class RefundForm(AnsweringForm):
     clause = forms.ChoiceField(
         widget=UnfoldAdminSelectWidget, help_text="Behind each: what the policy says of it here."
     )
-    amount = forms.DecimalField(
+    amount = AmountField(
         label="Amount, USD",
-        max_digits=MAX_DIGITS,
-        decimal_places=DECIMAL_PLACES,
         widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "0.0001"}),
     )
     field_order = ("order", "clause", "amount", "reason", "body", "then")
@@ -188,10 +186,8 @@ class PayoutForm(AnsweringForm):
         help_text="Where the customer's exchange asks for one.",
     )
     share = forms.ChoiceField(label="How much", widget=UnfoldAdminSelectWidget)
-    amount = forms.DecimalField(
+    amount = AmountField(
         label="Amount of a part, USD",
-        max_digits=MAX_DIGITS,
-        decimal_places=DECIMAL_PLACES,
         required=False,
         widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "0.01"}),
     )

@@ -8,15 +8,18 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
+from smsactivator.common.constraints import Explained
 from smsactivator.common.history import records
 from support.models.tickets import LONGEST_BODY, Ticket
 
 
-class Macro(models.Model):
+class Macro(Explained, models.Model):
     """A canned reply. ``{{name}}`` in it stands for a fact of the case (support/macros.py).
 
     It is text and nothing else: a macro never moves money.
     """
+
+    sentences = {"macro_has_a_text": ("title", "A canned reply has a title and a text.")}
 
     title = models.CharField(max_length=100, unique=True)
     body = models.TextField(max_length=LONGEST_BODY)

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib.auth.models import Group
-from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import F, Q
 from django_fsm import FSMModelMixin, transition
 
+from smsactivator.common.constraints import Explained
 from smsactivator.common.history import records
 from smsactivator.common.money import MoneyField
 from smsactivator.common.states import StateField
@@ -20,11 +20,22 @@ from wallet.models.customers import Customer
 from wallet.models.ledger import Deposit, Transfer
 
 
-class RoleLimit(models.Model):
+class RoleLimit(Explained, models.Model):
     """How much the members of a role may move by one kind of decision, USD.
 
     Without a row a role may move nothing. A person in several roles has the largest of the limits.
     """
+
+    sentences = {
+        "role_limit_once": (
+            "decision",
+            "This role has a limit for this decision: change that one.",
+        ),
+        "role_limit_each_within_daily": (
+            "each",
+            "A limit is 0 USD or more, and at most that of a day.",
+        ),
+    }
 
     class Decision(models.TextChoices):
         GOODWILL = "goodwill", "Goodwill"
@@ -50,11 +61,6 @@ class RoleLimit(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_decision_display()} by {self.role}"
-
-    def clean(self) -> None:
-        """Say what the constraint asks for."""
-        if self.each is not None and self.daily is not None and not 0 <= self.each <= self.daily:
-            raise ValidationError({"each": "A limit is 0 USD or more, and at most that of a day."})
 
 
 class Decision(FSMModelMixin, models.Model):

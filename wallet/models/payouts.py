@@ -11,6 +11,7 @@ from django.db import models
 from django.db.models import F, Func, Q
 from django_fsm import FSMModelMixin, transition
 
+from smsactivator.common.constraints import Explained
 from smsactivator.common.history import records
 from smsactivator.common.money import MoneyField
 from smsactivator.common.states import StateField
@@ -18,11 +19,23 @@ from wallet.models.customers import Customer
 from wallet.models.ledger import Transfer
 
 
-class PayoutMethod(models.Model):
+class PayoutMethod(Explained, models.Model):
     """A stablecoin of the US dollar on a network: a payout of 1 USD is 1 of it.
 
     A row is all that another coin or network needs, if one of the address formats is its own.
     """
+
+    sentences = {
+        "payout_method_once_per_network": (
+            "network",
+            "There is a payout method of this currency on this network already.",
+        ),
+        **{
+            f"payout_method_{field}_plain": (field, "Capital letters, digits, - and _ only.")
+            for field in ("code", "network", "coinspaid_code", "inqud_code")
+        },
+        "payout_method_currency_plain": ("currency", "Capital letters and digits only."),
+    }
 
     class AddressFormat(models.TextChoices):
         TRON = "tron", "Tron (T…, Base58Check)"
