@@ -12,13 +12,20 @@ from unfold.widgets import UnfoldBooleanSwitchWidget
 
 from orders import closing, termination
 from smsactivator.common import actions
-from smsactivator.common.actions import Action, ActionForm, Done, NoteForm, ReasonForm
+from smsactivator.common.actions import (
+    Action,
+    ActionForm,
+    Done,
+    NoteForm,
+    ReasonForm,
+    without_key,
+)
 from smsactivator.common.admin import Facts
 from smsactivator.common.display import money
 from smsactivator.common.links import admin_url
 from smsactivator.common.money import usd
 from smsactivator.common.panels import facts_for
-from wallet.admin_decisions import is_own, waits
+from wallet.admin_decisions import is_own, steps_of_wallet, waits
 from wallet.deciding import why_not_decide
 from wallet.ledger import TERMINATED
 from wallet.models import Claim, Customer, Decision, Payout, Reinstatement, Termination
@@ -125,6 +132,7 @@ actions.register(
         run=lambda person, customer, typed: _requested(
             termination.request(person, customer.pk, **typed)
         ),
+        sees=steps_of_wallet,
         warns=lambda customer: _would_take(customer.pk),
         dangerous=True,
     ),
@@ -138,8 +146,9 @@ actions.register(
         offered=lambda _person, customer: _state(customer) == "active",
         why_not=lambda _person, customer: closing.why_not_empty(customer.wallet),
         run=lambda person, customer, typed: Done(
-            f"{closing.close(person, customer.pk, reason=typed['reason'])} is closed."
+            f"{closing.close(person, customer.pk, **without_key(typed))} is closed."
         ),
+        sees=steps_of_wallet,
     ),
     Action(
         name="reopen",
@@ -149,8 +158,9 @@ actions.register(
         permission="wallet.close_wallet",
         offered=lambda _person, customer: _state(customer) == "closed",
         run=lambda person, customer, typed: Done(
-            f"{closing.reopen(person, customer.pk, reason=typed['reason'])} is open again."
+            f"{closing.reopen(person, customer.pk, **without_key(typed))} is open again."
         ),
+        sees=steps_of_wallet,
     ),
 )
 
@@ -168,8 +178,7 @@ actions.register(
                 person,
                 claim.deposit.transfer.credit_account,
                 claim_id=claim.pk,
-                reason=typed["reason"],
-                key=typed["key"],
+                **typed,
             )
         ),
         warns=lambda claim: _would_take(claim.deposit.transfer.credit_account),
@@ -189,7 +198,7 @@ actions.register(
         offered=waits,
         why_not=termination.why_not_confirm,
         run=lambda person, asked, typed: Done(
-            f"{termination.confirm(person, asked.pk, reason=typed['reason'])} is confirmed: the "
+            f"{termination.confirm(person, asked.pk, **without_key(typed))} is confirmed: the "
             "account has ended."
         ),
         dangerous=True,
@@ -203,7 +212,7 @@ actions.register(
         offered=waits,
         why_not=why_not_decide,
         run=lambda person, asked, typed: Done(
-            f"{termination.reject(person, asked.pk, reason=typed['reason'])} is rejected."
+            f"{termination.reject(person, asked.pk, **without_key(typed))} is rejected."
         ),
     ),
     Action(
@@ -213,8 +222,8 @@ actions.register(
         "frozen.",
         form=ActionForm,
         offered=is_own,
-        run=lambda person, asked, _typed: Done(
-            f"{termination.withdraw(person, asked.pk)} is withdrawn."
+        run=lambda person, asked, typed: Done(
+            f"{termination.withdraw(person, asked.pk, **without_key(typed))} is withdrawn."
         ),
     ),
     Action(
@@ -227,6 +236,7 @@ actions.register(
         run=lambda person, ended, typed: _reinstating(
             termination.request_reinstatement(person, ended.pk, **typed)
         ),
+        sees=termination.steps_of,
     ),
 )
 
@@ -241,7 +251,7 @@ actions.register(
         offered=waits,
         why_not=why_not_decide,
         run=lambda person, asked, typed: Done(
-            f"{termination.confirm_reinstatement(person, asked.pk, reason=typed['reason'])} is "
+            f"{termination.confirm_reinstatement(person, asked.pk, **without_key(typed))} is "
             "confirmed: the customer is let in again."
         ),
     ),
@@ -254,7 +264,7 @@ actions.register(
         offered=waits,
         why_not=why_not_decide,
         run=lambda person, asked, typed: Done(
-            f"{termination.reject_reinstatement(person, asked.pk, reason=typed['reason'])} is "
+            f"{termination.reject_reinstatement(person, asked.pk, **without_key(typed))} is "
             "rejected."
         ),
     ),
@@ -264,8 +274,9 @@ actions.register(
         explains="Take your request back.",
         form=ActionForm,
         offered=is_own,
-        run=lambda person, asked, _typed: Done(
-            f"{termination.withdraw_reinstatement(person, asked.pk)} is withdrawn."
+        run=lambda person, asked, typed: Done(
+            f"{termination.withdraw_reinstatement(person, asked.pk, **without_key(typed))} is "
+            "withdrawn."
         ),
     ),
 )

@@ -29,16 +29,16 @@ class NotEmpty(Refused):
     code = "wallet_not_empty"
 
 
-def close(person: Any, wallet_id: int, *, reason: str) -> Wallet:
+def close(person: Any, wallet_id: int, *, reason: str, seen: int | None = None) -> Wallet:
     """Close an active wallet that holds less than a cent; the rest goes to rounding.
 
     Locks the wallet, which stands between this and a new order. Raises PermissionDenied,
-    ReasonMissing, WalletMissing, StandingRefused, NotEmpty.
+    ReasonMissing, WalletMissing, Outdated, StandingRefused, NotEmpty.
     """
     require(person, "wallet.close_wallet")
     reason = given(reason)
     with transaction.atomic():
-        wallet = standing.lock_wallet(wallet_id)
+        wallet = standing.lock_wallet(wallet_id, seen)
         if not can_proceed(wallet.close):
             raise standing.refused(wallet)
         if why := why_not_empty(wallet):
@@ -72,7 +72,7 @@ def why_not_empty(wallet: Wallet) -> str:
     return ""
 
 
-def reopen(person: Any, wallet_id: int, *, reason: str) -> Wallet:
+def reopen(person: Any, wallet_id: int, *, reason: str, seen: int | None = None) -> Wallet:
     """Open a closed wallet again; a claim that is open keeps it frozen.
 
     Locks it. Raises as ``close``, but for NotEmpty.
@@ -80,7 +80,7 @@ def reopen(person: Any, wallet_id: int, *, reason: str) -> Wallet:
     require(person, "wallet.close_wallet")
     reason = given(reason)
     with transaction.atomic():
-        wallet = standing.lock_wallet(wallet_id)
+        wallet = standing.lock_wallet(wallet_id, seen)
         if not can_proceed(wallet.reopen):
             raise standing.refused(wallet)
         wallet.reopen()

@@ -23,6 +23,7 @@ from orders.models import OPEN, Order, UpstreamSide
 from smsactivator.common import history
 from smsactivator.common.errors import Refused, why_refused
 from smsactivator.common.history import Actor
+from smsactivator.common.seen import Shown, refuse_unless_shown, steps
 from wallet import claims, ledger, payouts, standing
 from wallet.deciding import (
     DECIDED,
@@ -60,13 +61,20 @@ class NotTerminated(Refused):
 
 
 def request(
-    person: Any, customer_id: int, *, reason: str, key: UUID, claim_id: int | None = None
+    person: Any,
+    customer_id: int,
+    *,
+    reason: str,
+    key: UUID,
+    claim_id: int | None = None,
+    seen: int | None = None,
 ) -> Termination:
     """Ask for a customer's termination, and freeze the wallet until it is decided.
 
-    With ``claim_id`` it is the decision of that open chargeback claim. Once per ``key``. Locks the
-    person, the claim, the wallet. Raises PermissionDenied, ReasonMissing, WalletMissing,
-    TerminationPending, StandingRefused for a closed wallet, RequestConflict, and for a claim
+    With ``claim_id`` it is the decision of that open chargeback claim. ``seen`` is of the claim, or
+    else of the wallet. Once per ``key``. Locks the person, the claim, the wallet. Raises
+    PermissionDenied, ReasonMissing, WalletMissing, Outdated, TerminationPending, StandingRefused
+    for a closed wallet, RequestConflict, and for a claim
     ClaimUnknown and AlreadyDecided.
     """
     require(person, "wallet.request_termination")
@@ -83,10 +91,10 @@ def request(
         }
         if made := same_request(Termination, key, **content):
             return made
-        claim = claims.lock_open(claim_id) if claim_id is not None else None
+        claim = claims.lock_open(claim_id, seen) if claim_id is not None else None
         if claim is not None and claim.deposit.transfer.credit_account != customer_id:
             raise claims.ClaimConflict(f"{claim} is against a deposit of another customer.")
-        wallet = standing.lock_wallet(customer_id)
+        wallet = standing.lock_wallet(customer_id, seen if claim is None else None)
         _refuse_second(customer_id)
         if wallet.state == Wallet.State.CLOSED:
             raise standing.refused(wallet)
@@ -102,7 +110,9 @@ def request(
         return termination
 
 
-def confirm(person: Any, termination_id: int, *, reason: str = "") -> Termination:
+def confirm(
+    person: Any, termination_id: int, *, reason: str = "", seen: int | None = None
+) -> Termination:
     """Agree, as a second person: the wallet is forfeited and open orders end as forfeited.
 
     Payouts that nobody has sent are rejected first, so that their money is forfeited as well; those
@@ -114,7 +124,7 @@ def confirm(person: Any, termination_id: int, *, reason: str = "") -> Terminatio
     require(person, "wallet.confirm_termination")
     with transaction.atomic():
         lock(person)
-        termination = lock_requested(Termination, termination_id)
+        termination = lock_requested(Termination, termination_id, seen)
         decide(termination, person, reason)
         actor = Actor.person(person)
         standing.lock_customer(termination.customer_id)
@@ -201,24 +211,26 @@ def _open_orders(customer_id: int) -> QuerySet[Order]:
     return Order.objects.filter(customer=customer_id, state__in=OPEN)
 
 
-def reject(person: Any, termination_id: int, *, reason: str) -> Termination:
+def reject(
+    person: Any, termination_id: int, *, reason: str, seen: int | None = None
+) -> Termination:
     """Do not agree, as a second person: the wallet is let go, and its claim is open again.
 
     Raises PermissionDenied, ReasonMissing, DecisionUnknown, AlreadyDecided, OwnRequest.
     """
     require(person, "wallet.confirm_termination")
     with transaction.atomic():
-        termination = lock_requested(Termination, termination_id)
+        termination = lock_requested(Termination, termination_id, seen)
         decide(termination, person, given(reason))
         termination.reject()
         _come_to_nothing(termination, person, f"Rejected: {reason.strip()}")
         return termination
 
 
-def withdraw(person: Any, termination_id: int) -> Termination:
+def withdraw(person: Any, termination_id: int, *, seen: int | None = None) -> Termination:
     """Take one's own request back, as ``reject``."""
     with transaction.atomic():
-        termination = lock_requested(Termination, termination_id)
+        termination = lock_requested(Termination, termination_id, seen)
         take_back(termination, person)
         termination.withdraw()
         _come_to_nothing(termination, person, "Withdrawn")
@@ -226,13 +238,19 @@ def withdraw(person: Any, termination_id: int) -> Termination:
 
 
 def request_reinstatement(
-    person: Any, termination_id: int, *, give_back: bool, reason: str, key: UUID
+    person: Any,
+    termination_id: int,
+    *,
+    give_back: bool,
+    reason: str,
+    key: UUID,
+    seen: int | None = None,
 ) -> Reinstatement:
     """Ask for a terminated customer to be let in again.
 
     ``give_back`` returns all that was forfeited, from the wallet and from open orders; otherwise it
     stays forfeited. Once per ``key``. Locks the person, the termination. Raises PermissionDenied,
-    ReasonMissing, DecisionUnknown, NotTerminated, RequestConflict.
+    ReasonMissing, DecisionUnknown, Outdated, NotTerminated, RequestConflict.
     """
     require(person, "wallet.request_termination")
     reason = given(reason)
@@ -247,6 +265,7 @@ def request_reinstatement(
         }
         if made := same_request(Reinstatement, key, **content):
             return made
+        refuse_unless_shown(termination, seen, *_shown(termination))
         if termination.state != Decision.State.CONFIRMED or termination.reinstated:
             raise NotTerminated(f"{termination} is not in force, so nobody can be reinstated.")
         if termination.reinstatements.filter(state=Decision.State.REQUESTED).exists():
@@ -256,7 +275,19 @@ def request_reinstatement(
         return reinstatement
 
 
-def confirm_reinstatement(person: Any, reinstatement_id: int, *, reason: str = "") -> Reinstatement:
+def steps_of(termination: Termination) -> int:
+    """What a termination's page shows of it and of its reinstatements."""
+    return steps(*_shown(termination))
+
+
+def _shown(termination: Termination) -> list[Shown]:
+    asked = termination.reinstatements.values_list("pk", flat=True)
+    return [(Termination, [termination.pk]), (Reinstatement, list(asked))]
+
+
+def confirm_reinstatement(
+    person: Any, reinstatement_id: int, *, reason: str = "", seen: int | None = None
+) -> Reinstatement:
     """Agree, as a second person: the wallet is active again, with what is given back.
 
     Chargeback claims that ended with the account are open again, and keep it frozen. Locks the
@@ -266,7 +297,7 @@ def confirm_reinstatement(person: Any, reinstatement_id: int, *, reason: str = "
     require(person, "wallet.confirm_termination")
     with transaction.atomic():
         lock(person)
-        reinstatement = lock_requested(Reinstatement, reinstatement_id)
+        reinstatement = lock_requested(Reinstatement, reinstatement_id, seen)
         decide(reinstatement, person, reason)
         termination = lock_requested(Termination, reinstatement.termination_id)
         actor = Actor.person(person)
@@ -296,11 +327,13 @@ def confirm_reinstatement(person: Any, reinstatement_id: int, *, reason: str = "
         return reinstatement
 
 
-def reject_reinstatement(person: Any, reinstatement_id: int, *, reason: str) -> Reinstatement:
+def reject_reinstatement(
+    person: Any, reinstatement_id: int, *, reason: str, seen: int | None = None
+) -> Reinstatement:
     """Do not agree, as a second person: the customer stays terminated. Raises as ``reject``."""
     require(person, "wallet.confirm_termination")
     with transaction.atomic():
-        reinstatement = lock_requested(Reinstatement, reinstatement_id)
+        reinstatement = lock_requested(Reinstatement, reinstatement_id, seen)
         decide(reinstatement, person, given(reason))
         reinstatement.reject()
         history.save(
@@ -309,10 +342,12 @@ def reject_reinstatement(person: Any, reinstatement_id: int, *, reason: str) -> 
         return reinstatement
 
 
-def withdraw_reinstatement(person: Any, reinstatement_id: int) -> Reinstatement:
+def withdraw_reinstatement(
+    person: Any, reinstatement_id: int, *, seen: int | None = None
+) -> Reinstatement:
     """Take one's own request back. Raises DecisionUnknown, AlreadyDecided, OwnRequest."""
     with transaction.atomic():
-        reinstatement = lock_requested(Reinstatement, reinstatement_id)
+        reinstatement = lock_requested(Reinstatement, reinstatement_id, seen)
         take_back(reinstatement, person)
         reinstatement.withdraw()
         history.save([reinstatement], DECIDED, actor=Actor.person(person), reason="Withdrawn")

@@ -22,14 +22,14 @@ LATER = (*wallet.figures.LATER, *orders.figures.LATER, *refunds.figures.LATER)
 BY_NAME = {figure.name: figure for figure in FIGURES}
 
 
-def close_days(person: Any, through: date) -> list[Close]:
+def close_days(person: Any, through: date, *, seen: int | None = None) -> list[Close]:
     """Close every sealed day up to this one (``wallet.closes.close_days``)."""
-    return closes.close_days(person, through, FIGURES)
+    return closes.close_days(person, through, FIGURES, seen=seen)
 
 
-def close_month(person: Any, first: date) -> Close:
+def close_month(person: Any, first: date, *, seen: int | None = None) -> Close:
     """Close the month that begins on this day (``wallet.closes.close_month``)."""
-    return closes.close_month(person, first, FIGURES)
+    return closes.close_month(person, first, FIGURES, seen=seen)
 
 
 def close_what_is_sealed() -> list[Close]:

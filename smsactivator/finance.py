@@ -71,7 +71,7 @@ LISTED = {
 
 
 def _close_days(person: Any, seal: Seal, given: dict[str, Any]) -> Done:
-    made = closing.close_days(person, seal.day)
+    made = closing.close_days(person, seal.day, seen=given["seen"])
     if not made:
         return Done(f"{seal.day:%Y-%m-%d} was closed already.")
     last = made[-1]
@@ -80,7 +80,7 @@ def _close_days(person: Any, seal: Seal, given: dict[str, Any]) -> Done:
 
 
 def _close_month(person: Any, close: Close, given: dict[str, Any]) -> Done:
-    made = closing.close_month(person, close.first)
+    made = closing.close_month(person, close.first, seen=given["seen"])
     return Done(
         f"The books of {made.period} are closed.", admin_url("wallet_close_change", made.pk)
     )
@@ -110,6 +110,7 @@ actions.register(
         form=ActionForm,
         offered=_is_not_closed,
         run=_close_days,
+        sees=lambda _seal: closes.known(),
         permission=closes.PERMISSION,
     ),
 )
@@ -122,6 +123,7 @@ actions.register(
         form=ActionForm,
         offered=_ends_the_next_month,
         run=_close_month,
+        sees=lambda _close: closes.known(),
         permission=closes.PERMISSION,
     ),
 )

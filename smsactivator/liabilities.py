@@ -101,6 +101,7 @@ class EnteredAdmin(ReadOnlyAdmin):
         if not self.has_add_permission(request):
             raise PermissionDenied
         form = self.entered_by_form(request.POST if request.method == "POST" else None)
+        form.show(None, holdings.known())
         status = 200
         if request.method == "POST" and not form.is_valid():
             status = 422
@@ -108,7 +109,8 @@ class EnteredAdmin(ReadOnlyAdmin):
             try:
                 done = self.entered(request.user, form.cleaned_data)
             except Refused as refusal:
-                form.add_error(None, refusal.message)
+                form.show(None, holdings.known())
+                form.refuse(refusal)
                 status = refusal.status
             else:
                 messages.success(request, done.message)

@@ -19,6 +19,7 @@ from django.utils import timezone
 from smsactivator.common import history
 from smsactivator.common.errors import Invalid, NotFound, Refused
 from smsactivator.common.history import Actor
+from smsactivator.common.seen import refuse_outdated
 from support import business, clock, tasks
 from support.business import Hours
 from support.models import Calendar, CalendarException
@@ -82,11 +83,12 @@ def change(
     weekdays: Collection[int] | None = None,
     country: str | None = None,
     subdivision: str | None = None,
+    seen: int | None = None,
 ) -> Calendar:
     """Change what is named of the calendar; ``weekdays`` as ``date.weekday()`` numbers them.
 
     Locks the calendar. A change to what it is already leaves no trace. Raises PermissionDenied,
-    ReasonMissing, UnknownZone, HoursReversed, NoWeekday, UnknownCountry, NoWorkingDay.
+    ReasonMissing, Outdated, UnknownZone, HoursReversed, NoWeekday, UnknownCountry, NoWorkingDay.
     """
     _require(person)
     reason = given(reason)
@@ -103,6 +105,7 @@ def change(
         wanted |= {name: number in weekdays for number, name in enumerate(WEEKDAYS)}
     with transaction.atomic():
         row = _lock()
+        refuse_outdated(row, seen)
         fields = [
             name
             for name, value in wanted.items()
@@ -119,12 +122,18 @@ def change(
 
 
 def add_exception(
-    person: Any, *, day: date, opens: time | None = None, closes: time | None = None, note: str
+    person: Any,
+    *,
+    day: date,
+    opens: time | None = None,
+    closes: time | None = None,
+    note: str,
+    seen: int | None = None,
 ) -> CalendarException:
     """Close a day, or give it hours of its own (local clock times). The note says why.
 
     Locks the calendar. Raises PermissionDenied, ReasonMissing, NoteTooLong, DayOutOfRange,
-    HalfHours, HoursReversed, DayTaken, TooManyExceptions, NoWorkingDay.
+    Outdated, HalfHours, HoursReversed, DayTaken, TooManyExceptions, NoWorkingDay.
     """
     _require(person)
     note = given(note)
@@ -139,6 +148,7 @@ def add_exception(
     exception = CalendarException(day=day, opens=opens, closes=closes, note=note)
     with transaction.atomic():
         row = _lock()
+        refuse_outdated(row, seen)
         if CalendarException.objects.filter(day=day).exists():
             raise DayTaken(f"{day} has an exception already: remove it first.")
         if CalendarException.objects.count() >= EXCEPTIONS:
@@ -150,10 +160,13 @@ def add_exception(
         return exception
 
 
-def remove_exception(person: Any, exception_id: int, *, reason: str) -> date:
+def remove_exception(
+    person: Any, exception_id: int, *, reason: str, seen: int | None = None
+) -> date:
     """Let a day be as its weekday and the holidays say again; returns the day.
 
-    Locks the calendar. Raises PermissionDenied, ReasonMissing, ExceptionUnknown, NoWorkingDay.
+    Locks the calendar. Raises PermissionDenied, ReasonMissing, ExceptionUnknown, Outdated,
+    NoWorkingDay.
     """
     _require(person)
     reason = given(reason)
@@ -162,6 +175,7 @@ def remove_exception(person: Any, exception_id: int, *, reason: str) -> date:
         exception = CalendarException.objects.filter(pk=exception_id).first()
         if exception is None:
             raise ExceptionUnknown("There is no such exception; somebody may have removed it.")
+        refuse_outdated(exception, seen)
         history.delete([exception], actor=Actor.person(person), reason=reason)
         _changed(row, exception.day)
         return exception.day

@@ -19,6 +19,7 @@ from orders.locking import OrderUnknown
 from smsactivator.common import moments
 from smsactivator.common.errors import Invalid, NotFound, Refused
 from smsactivator.common.history import Actor
+from smsactivator.common.seen import outdated
 from support import clocks, inbound, locking, queries
 from support.models import Ticket, TicketOrder, Wait
 from wallet.deciding import given
@@ -28,12 +29,6 @@ State = Ticket.State
 ANSWER, ASSIGN = "support.answer_ticket", "support.assign_ticket"
 BATCH = 500
 GRACE = Actor.automatic("grace period")
-
-
-class Outdated(Refused):
-    """Something happened to the ticket since the person looked at it."""
-
-    code = "outdated"
 
 
 class ClaimedByOther(Refused):
@@ -326,10 +321,7 @@ def refuse_closed(ticket: Ticket) -> None:
 def refuse_outdated(ticket: Ticket, seen: int) -> None:
     """Raise Outdated, with what happened in words, unless ``seen`` is the ticket as it is now."""
     if seen != ticket.version:
-        raise Outdated(
-            f"{ticket} has changed since you looked at it, so nothing was done. "
-            f"Meanwhile: {queries.what_happened(ticket, seen)}. Look at it again first."
-        )
+        raise outdated(ticket, queries.what_happened(ticket, seen))
 
 
 def _refuse_unfinished(ticket: Ticket) -> None:

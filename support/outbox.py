@@ -13,6 +13,7 @@ from django.utils import timezone
 from smsactivator.common import history
 from smsactivator.common.errors import NotFound, Refused
 from smsactivator.common.history import Actor
+from smsactivator.common.seen import refuse_outdated
 from support import clocks, mails, tasks
 from support.models import Message, Outbound, Ticket
 from support.models.outbox import MOST_TRIES
@@ -95,16 +96,17 @@ def _queue_task(pk: int, way: str) -> None:
 # --- what people do ---
 
 
-def retry(person: Any, outbound_id: int, *, reason: str) -> Outbound:
+def retry(person: Any, outbound_id: int, *, reason: str, seen: int | None = None) -> Outbound:
     """Send a failed or perhaps sent delivery again, now and as often as a new one.
 
     What was perhaps sent goes out under the same Message-ID, so that the customer's mail program
     may show it once; what surely did not arrive gets a new one. Needs support.retry_outbound.
-    Raises DeliveryUnknown, DeliveryElsewhere.
+    Raises DeliveryUnknown, Outdated, DeliveryElsewhere.
     """
     limits.require(person, PERMISSION)
     with transaction.atomic():
         outbound = lock(outbound_id)
+        refuse_outdated(outbound, seen)
         _require_state(outbound, *RETRIED)
         if outbound.way == Outbound.Way.EMAIL and (
             problem := mails.problem_with(outbound.message.ticket.customer.email)
@@ -121,14 +123,17 @@ def retry(person: Any, outbound_id: int, *, reason: str) -> Outbound:
     return outbound
 
 
-def confirm_sent(person: Any, outbound_id: int, *, reason: str) -> Outbound:
+def confirm_sent(
+    person: Any, outbound_id: int, *, reason: str, seen: int | None = None
+) -> Outbound:
     """A person found that a perhaps sent delivery arrived: it counts as delivered from now on.
 
-    Needs support.retry_outbound. Raises DeliveryUnknown, DeliveryElsewhere.
+    Needs support.retry_outbound. Raises DeliveryUnknown, Outdated, DeliveryElsewhere.
     """
     limits.require(person, PERMISSION)
     with transaction.atomic():
         outbound = lock(outbound_id)
+        refuse_outdated(outbound, seen)
         _require_state(outbound, Outbound.State.UNKNOWN)
         outbound.succeed()
         outbound.sent_at = timezone.now()
@@ -138,23 +143,26 @@ def confirm_sent(person: Any, outbound_id: int, *, reason: str) -> Outbound:
     return outbound
 
 
-def mark_bounced(person: Any, outbound_id: int, *, reason: str) -> Outbound:
+def mark_bounced(
+    person: Any, outbound_id: int, *, reason: str, seen: int | None = None
+) -> Outbound:
     """A person learned that a mail came back. Needs support.retry_outbound.
 
-    Raises DeliveryUnknown, DeliveryElsewhere.
+    Raises DeliveryUnknown, Outdated, DeliveryElsewhere.
     """
     limits.require(person, PERMISSION)
-    return bounce(outbound_id, actor=Actor.person(person), reason=reason)
+    return bounce(outbound_id, actor=Actor.person(person), reason=reason, seen=seen)
 
 
-def bounce(outbound_id: int, *, actor: Actor, reason: str) -> Outbound:
+def bounce(outbound_id: int, *, actor: Actor, reason: str, seen: int | None = None) -> Outbound:
     """A mail that was accepted, or perhaps, came back: it has failed, and its clock runs again.
 
     For whoever reads the mailbox, and for people through ``mark_bounced``. Raises DeliveryUnknown,
-    DeliveryElsewhere.
+    Outdated, DeliveryElsewhere.
     """
     with transaction.atomic():
         outbound = lock(outbound_id)
+        refuse_outdated(outbound, seen)
         if outbound.way != Outbound.Way.EMAIL:
             raise DeliveryElsewhere(f"{outbound} went to the storefront: only mail comes back.")
         _require_state(outbound, *BOUNCED)

@@ -11,6 +11,7 @@ from django.db.models.functions import Coalesce
 
 from orders.models import Order
 from refunds.models import RefundRequest
+from smsactivator.common.seen import TOLD, in_words
 from support.models import Attachment, Message, Outbound, Ticket, TicketPayout, TicketRefund
 from wallet.models import PayoutMethod
 
@@ -21,7 +22,6 @@ UNDECIDED = (
     RefundRequest.State.DISPUTED,
 )
 FOR_SENIORS = (RefundRequest.State.ESCALATED, RefundRequest.State.DISPUTED)
-_TOLD = 5  # changes that a refusal names
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,9 @@ def what_happened(ticket: Ticket, seen: int) -> str:
     changes = list(
         ticket.history.filter(version__gt=seen)
         .order_by("-version", "-history_id")
-        .values_list("history_actor", "history_change_reason", "history_date")[: _TOLD + 1]
+        .values_list("history_actor", "history_change_reason", "history_date")[: TOLD + 1]
     )
-    told = [
-        f"{actor}: {reason} ({at:%Y-%m-%d %H:%M:%S} UTC)"
-        for actor, reason, at in reversed(changes[:_TOLD])
-    ]
-    return ("; ".join(["…", *told] if len(changes) > _TOLD else told)) or "it was reloaded"
+    return in_words(changes) or "it was reloaded"
 
 
 def last_customer_message(ticket: Ticket) -> Message | None:

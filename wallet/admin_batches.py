@@ -23,7 +23,7 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
 from smsactivator.common import actions
-from smsactivator.common.actions import Action, ActionForm, Done, NoteForm, ReasonForm
+from smsactivator.common.actions import Action, ActionForm, Done, KeyedForm, NoteForm, ReasonForm
 from smsactivator.common.admin import Facts, ReadOnlyAdmin, Table
 from smsactivator.common.display import (
     BAD,
@@ -125,8 +125,9 @@ actions.register(
         permission=BATCH,
         offered=lambda _person, batch: batch.state == PayoutBatch.State.GATHERED,
         why_not=batches.why_no_files,
-        run=lambda person, batch, _typed: _batch_done(
-            batches.export(person, batch.pk), "is exported: take its files below."
+        run=lambda person, batch, typed: _batch_done(
+            batches.export(person, batch.pk, seen=typed["seen"]),
+            "is exported: take its files below.",
         ),
     ),
     Action(
@@ -138,7 +139,8 @@ actions.register(
         permission=BATCH,
         offered=lambda _person, batch: batch.state == PayoutBatch.State.EXPORTED,
         run=lambda person, batch, typed: _batch_done(
-            batches.submit(person, batch.pk, reason=typed["reason"]), "is submitted."
+            batches.submit(person, batch.pk, reason=typed["reason"], seen=typed["seen"]),
+            "is submitted.",
         ),
     ),
     Action(
@@ -154,7 +156,8 @@ actions.register(
         ),
         why_not=batches.why_not_void,
         run=lambda person, batch, typed: _batch_done(
-            batches.void(person, batch.pk, reason=typed["reason"]), "is voided."
+            batches.void(person, batch.pk, reason=typed["reason"], seen=typed["seen"]),
+            "is voided.",
         ),
         dangerous=True,
     ),
@@ -188,9 +191,11 @@ actions.register(
         why_not=lambda _person, file: (
             "" if plan_of(file).to_apply else "No row is left that it would change."
         ),
-        run=lambda person, file, _typed: Done(
-            f"{results.apply(person, file.pk)} is applied: below is what became of each row."
+        run=lambda person, file, typed: Done(
+            f"{results.apply(person, file.pk, seen=typed['seen'])} is applied: below is what "
+            "became of each row."
         ),
+        sees=results.steps_of,
         warns=_to_look_at,
     ),
 )
@@ -449,6 +454,7 @@ class PayoutBatchAdmin(ReadOnlyAdmin):
                         profile=typed["profile"],
                         payout_ids=form.payouts(),
                         key=typed["key"],
+                        seen=typed["seen"],
                     )
                 except Refused as refused:
                     status, refusal = refused.status, refused.message
@@ -514,7 +520,12 @@ class PayoutBatchAdmin(ReadOnlyAdmin):
             tables.insert(-1, _left_out(selection.left_out))
         return {
             "form": GatherForm(
-                initial={"profile": asked.cleaned_data["profile"], "ids": ids}, auto_id=False
+                initial={
+                    "profile": asked.cleaned_data["profile"],
+                    "ids": ids,
+                    "seen": selection.steps,
+                },
+                auto_id=False,
             ),
             "profile": profiles.named(asked.cleaned_data["profile"]).label,
             "count": len(found),
@@ -559,7 +570,7 @@ def _left_out(left_out: Sequence[Sequence[str]]) -> Table:
 # --- result files ---
 
 
-class UploadForm(ActionForm):
+class UploadForm(KeyedForm):
     """A file, as the provider gave it."""
 
     file = forms.FileField(

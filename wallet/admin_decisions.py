@@ -18,8 +18,15 @@ from unfold.widgets import (
     UnfoldAdminTextInputWidget,
 )
 
-from smsactivator.common import actions
-from smsactivator.common.actions import Action, ActionForm, Done, NoteForm, ReasonForm
+from smsactivator.common import actions, seen
+from smsactivator.common.actions import (
+    Action,
+    ActionForm,
+    Done,
+    NoteForm,
+    ReasonForm,
+    without_key,
+)
 from smsactivator.common.admin import BoundedAdmin, Facts, ReadOnlyAdmin
 from smsactivator.common.display import (
     BAD,
@@ -176,6 +183,11 @@ def _wallet_state(customer: Customer) -> str:
     return str(customer.wallet.state)
 
 
+def steps_of_wallet(customer: Customer) -> int:
+    """What a customer's page shows of the wallet, as ``smsactivator.common.seen`` counts."""
+    return seen.steps((Wallet, [customer.pk]))
+
+
 def _requested(correction: Correction) -> Done:
     return Done(
         f"{correction} waits for a second person.",
@@ -196,6 +208,7 @@ actions.register(
         run=lambda person, customer, typed: _requested(
             corrections.request_goodwill(person, customer.pk, **typed)
         ),
+        sees=steps_of_wallet,
     ),
     Action(
         name="adjust",
@@ -208,6 +221,7 @@ actions.register(
         run=lambda person, customer, typed: _requested(
             corrections.request_adjustment(person, customer.pk, **typed)
         ),
+        sees=steps_of_wallet,
     ),
     Action(
         name="freeze",
@@ -218,8 +232,9 @@ actions.register(
         permission="wallet.freeze_wallet",
         offered=lambda _person, customer: _wallet_state(customer) == "active",
         run=lambda person, customer, typed: Done(
-            f"{standing.freeze(person, customer.pk, reason=typed['reason'])} is frozen."
+            f"{standing.freeze(person, customer.pk, **without_key(typed))} is frozen."
         ),
+        sees=steps_of_wallet,
     ),
     Action(
         name="unfreeze",
@@ -229,8 +244,9 @@ actions.register(
         permission="wallet.freeze_wallet",
         offered=lambda _person, customer: _wallet_state(customer) == "frozen",
         run=lambda person, customer, typed: Done(
-            f"{standing.unfreeze(person, customer.pk, reason=typed['reason'])} is active again."
+            f"{standing.unfreeze(person, customer.pk, **without_key(typed))} is active again."
         ),
+        sees=steps_of_wallet,
     ),
 )
 
@@ -248,6 +264,7 @@ actions.register(
         run=lambda person, transfer, typed: _requested(
             corrections.request_reversal(person, transfer.pk, **typed)
         ),
+        sees=lambda transfer: corrections.reversals_of(transfer.pk),
     ),
 )
 
@@ -261,15 +278,8 @@ actions.register(
         form=ClaimForm,
         permission="wallet.record_claim",
         offered=lambda _person, _deposit: True,
-        run=lambda person, deposit, typed: _claimed(
-            claims.record(
-                person,
-                deposit.pk,
-                reference=typed["reference"],
-                evidence=typed["evidence"],
-                key=typed["key"],
-            )
-        ),
+        run=lambda person, deposit, typed: _claimed(claims.record(person, deposit.pk, **typed)),
+        sees=claims.steps_of,
     ),
     Action(
         name="reverse",
@@ -281,6 +291,7 @@ actions.register(
         run=lambda person, deposit, typed: _requested(
             corrections.request_reversal(person, deposit.transfer_id, **typed)
         ),
+        sees=lambda deposit: corrections.reversals_of(deposit.transfer_id),
     ),
 )
 
@@ -322,7 +333,7 @@ actions.register(
         offered=waits,
         why_not=why_not_decide,
         run=lambda person, correction, typed: Done(
-            f"{corrections.confirm(person, correction.pk, reason=typed['reason'])} is confirmed "
+            f"{corrections.confirm(person, correction.pk, **without_key(typed))} is confirmed "
             "and the money has moved."
         ),
     ),
@@ -335,7 +346,7 @@ actions.register(
         offered=waits,
         why_not=why_not_decide,
         run=lambda person, correction, typed: Done(
-            f"{corrections.reject(person, correction.pk, reason=typed['reason'])} is rejected."
+            f"{corrections.reject(person, correction.pk, **without_key(typed))} is rejected."
         ),
     ),
     Action(
@@ -344,8 +355,8 @@ actions.register(
         explains="Take your request back. Nothing moves.",
         form=ActionForm,
         offered=is_own,
-        run=lambda person, correction, _typed: Done(
-            f"{corrections.withdraw(person, correction.pk)} is withdrawn."
+        run=lambda person, correction, typed: Done(
+            f"{corrections.withdraw(person, correction.pk, **without_key(typed))} is withdrawn."
         ),
     ),
 )
@@ -361,7 +372,7 @@ actions.register(
         permission="wallet.decide_claim",
         offered=lambda _person, claim: claim.state == Claim.State.OPEN,
         run=lambda person, claim, typed: Done(
-            f"{claims.dismiss(person, claim.pk, reason=typed['reason'])} is dismissed."
+            f"{claims.dismiss(person, claim.pk, **without_key(typed))} is dismissed."
         ),
     ),
 )

@@ -26,7 +26,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.widgets import UnfoldAdminSelectWidget
 
 from smsactivator.common import actions, exports
-from smsactivator.common.actions import Action, ActionForm, Done
+from smsactivator.common.actions import Action, ActionForm, Done, KeyedForm
 from smsactivator.common.admin import Facts, ReadOnlyAdmin, Table, TimeRangeFilter
 from smsactivator.common.display import (
     BAD,
@@ -59,7 +59,7 @@ REFRESH = 3  # seconds between two looks of a page at an export that is being wr
 DOWNLOADS = 50  # that the page lists
 
 
-class AskForm(ActionForm):
+class AskForm(KeyedForm):
     """Which rows, of which days (UTC, both included)."""
 
     dataset = forms.ChoiceField(label="What", widget=UnfoldAdminSelectWidget)
@@ -242,7 +242,7 @@ class ExportAdmin(ReadOnlyAdmin):
 
 
 def _cancel(person: Any, export: Export, given: dict[str, Any]) -> Done:
-    cancel(person, export.pk)
+    cancel(person, export.pk, seen=given["seen"])
     return Done(f"{export} is cancelled.")
 
 

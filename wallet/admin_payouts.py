@@ -25,7 +25,14 @@ from unfold.widgets import (
 )
 
 from smsactivator.common import actions
-from smsactivator.common.actions import Action, ActionForm, Done, NoteForm, ReasonForm
+from smsactivator.common.actions import (
+    Action,
+    ActionForm,
+    Done,
+    NoteForm,
+    ReasonForm,
+    without_key,
+)
 from smsactivator.common.admin import (
     ChoiceFilter,
     Facts,
@@ -181,8 +188,32 @@ class FailedForm(ActionForm):
     )
 
 
+class CameBackForm(FailedForm):
+    """Why it is not paid after all; of the transaction that the page shows."""
+
+    transaction_hash = forms.CharField(max_length=128, widget=forms.HiddenInput)
+    carries = ("seen", "transaction_hash")
+
+    def show(self, row: Payout, shown: int) -> None:
+        """With the transaction by which it counts as paid."""
+        super().show(row, shown)
+        self.fields["transaction_hash"].initial = row.transaction_hash
+
+
+class ApprovalForm(NoteForm):
+    """A note; and which attempt is approved, and what it pays, as the page shows it."""
+
+    what = forms.CharField(max_length=500, widget=forms.HiddenInput)
+    carries = ("seen", "what")
+
+    def show(self, row: Payout, shown: int) -> None:
+        """With the attempt and its content."""
+        super().show(row, shown)
+        self.fields["what"].initial = payouts.content_of(row)
+
+
 def _approve(person: Any, payout: Payout, typed: dict[str, Any]) -> Done:
-    approved = payouts.approve(person, payout.pk, reason=typed["reason"])
+    approved = payouts.approve(person, payout.pk, **without_key(typed))
     if approved.state == State.FIRST_APPROVED:
         return Done(f"You approved {approved}. It waits for a second person's approval.")
     return Done(f"{approved} is approved: finance can send it.")
@@ -196,7 +227,7 @@ def _alone(payout: Payout) -> str:
 
 
 def _approval_warnings(payout: Payout) -> list[str]:
-    found = payout_board.warnings(payout)
+    found = [f"You approve {payouts.content_of(payout)}.", *payout_board.warnings(payout)]
     if payout_board.needs_two(payout):
         found.append(
             f"This is more than {_alone(payout)}, so another person approves it after you."
@@ -208,6 +239,13 @@ def _payment_warnings(payout: Payout) -> list[str]:
     if words := settlement.of_which_attempt(payout, "transaction"):
         return [f"{words[0].upper()}{words[1:]}. Look up both on the network."]
     return []
+
+
+def _come_back_warnings(payout: Payout) -> list[str]:
+    known = (
+        f"It counts as paid by transaction {payout.transaction_hash}, and the customer knows it."
+    )
+    return [f"{known} Look it up on the network: be sure that the money came back, or never left."]
 
 
 def _failed(payout: Payout) -> Done:
@@ -232,7 +270,7 @@ actions.register(
         label="Approve",
         explains="It may be sent. Look at the address, the amount and who asked for it: what is on "
         "its way cannot be called back.",
-        form=NoteForm,
+        form=ApprovalForm,
         permission=payouts.APPROVE,
         offered=lambda _person, payout: can_proceed(payout.approve),
         why_not=payouts.why_not_approve,
@@ -249,7 +287,7 @@ actions.register(
         offered=lambda _person, payout: can_proceed(payout.reject),
         why_not=payouts.why_not_reject,
         run=lambda person, payout, typed: _given_back(
-            payouts.reject(person, payout.pk, reason=typed["reason"]), "rejected"
+            payouts.reject(person, payout.pk, **without_key(typed)), "rejected"
         ),
     ),
     Action(
@@ -260,8 +298,9 @@ actions.register(
         permission=payouts.REQUEST,
         offered=lambda _person, payout: can_proceed(payout.withdraw),
         why_not=payouts.why_not_withdraw,
-        run=lambda person, payout, _typed: Done(
-            f"{payouts.withdraw(person, payout.pk)} is withdrawn: its money is in the wallet again."
+        run=lambda person, payout, typed: Done(
+            f"{payouts.withdraw(person, payout.pk, **without_key(typed))} is withdrawn: its money "
+            "is in the wallet again."
         ),
     ),
     Action(
@@ -273,26 +312,35 @@ actions.register(
         permission=settlement.SETTLE,
         offered=lambda _person, payout: can_proceed(payout.pay),
         run=lambda person, payout, typed: Done(
-            f"{settlement.mark_paid(person, payout.pk, **_without_key(typed))} is paid."
+            f"{settlement.mark_paid(person, payout.pk, **without_key(typed))} is paid."
         ),
         warns=_payment_warnings,
     ),
     Action(
         name="failed",
         label="Mark as failed",
-        explains="It was not sent, or it came back. Its money stays pending until it is sent again "
-        "or given back. Not for what nobody knows: that stays as it is.",
+        explains="It was not sent. Its money stays pending until it is sent again or given back. "
+        "Not for what nobody knows: that stays as it is.",
         form=FailedForm,
         permission=settlement.SETTLE,
         offered=lambda _person, payout: can_proceed(payout.fail),
         run=lambda person, payout, typed: _failed(
-            settlement.mark_failed(person, payout.pk, **_without_key(typed))
+            settlement.mark_failed(person, payout.pk, **without_key(typed))
         ),
-        warns=lambda payout: (
-            ["It counts as paid now: be sure that the money came back, or was never sent."]
-            if payout.state == State.PAID
-            else []
+    ),
+    Action(
+        name="came-back",
+        label="It came back",
+        explains="It is paid, and its money came back, or the transaction paid nobody. It has "
+        "failed then: its money stays pending until it is sent again or given back.",
+        form=CameBackForm,
+        permission=settlement.SETTLE,
+        offered=lambda _person, payout: can_proceed(payout.come_back),
+        run=lambda person, payout, typed: _failed(
+            settlement.mark_came_back(person, payout.pk, **without_key(typed))
         ),
+        warns=_come_back_warnings,
+        dangerous=True,
     ),
     Action(
         name="again",
@@ -304,7 +352,7 @@ actions.register(
         offered=lambda _person, payout: can_proceed(payout.send_again),
         why_not=lambda _person, payout: settlement.why_undecidable(payout),
         run=lambda person, payout, typed: Done(
-            f"{settlement.send_again(person, payout.pk, reason=typed['reason'])} waits for "
+            f"{settlement.send_again(person, payout.pk, **without_key(typed))} waits for "
             "approval again."
         ),
         warns=lambda _payout: [
@@ -322,17 +370,13 @@ actions.register(
         offered=lambda _person, payout: can_proceed(payout.give_back),
         why_not=settlement.why_not_give_back,
         run=lambda person, payout, typed: _given_back(
-            settlement.give_back(person, payout.pk, reason=typed["reason"]), "returned"
+            settlement.give_back(person, payout.pk, **without_key(typed)), "returned"
         ),
         warns=lambda _payout: [
             "Be sure that the last attempt did not arrive: the customer would have the money twice."
         ],
     ),
 )
-
-
-def _without_key(typed: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in typed.items() if name != "key"}
 
 
 # --- the list and the pages of payouts ---

@@ -22,6 +22,7 @@ from django.utils import timezone
 from smsactivator.common import history
 from smsactivator.common.errors import NotFound, Refused
 from smsactivator.common.history import Actor
+from smsactivator.common.seen import counted, refuse_outdated, refuse_unless_shown
 from wallet import payouts, profiles
 from wallet.deciding import RequestConflict, given, same_request
 from wallet.limits import lock, require
@@ -100,6 +101,11 @@ class Selection:
         return sum((payout.amount for payout in self.payouts), Decimal(0))
 
     @property
+    def steps(self) -> int:
+        """What is shown of the payouts of a preview, as ``smsactivator.common.seen`` counts."""
+        return sum(payout.steps for payout in self.payouts)  # type: ignore[attr-defined]
+
+    @property
     def totals(self) -> list[tuple[str, int, Decimal]]:
         """How many and how much of each coin, in the order of their names."""
         found: dict[str, tuple[int, Decimal]] = {}
@@ -112,20 +118,27 @@ class Selection:
 def preview(profile: str, payout_ids: Sequence[int] | None = None) -> Selection:
     """What ``gather`` would take now. Locks nothing. Raises ProfileUnknown, TooMany."""
     wanted = _wanted(payout_ids).select_related("method", "customer").order_by("pk")
+    wanted = wanted.annotate(steps=counted(Payout))
     found, more = _bounded(list(wanted))
     wallets = Wallet.objects.in_bulk([payout.customer_id for payout in found])
     return _select(profiles.named(profile), found, wallets, payout_ids, more)
 
 
 def gather(
-    person: Any, *, profile: str, payout_ids: Sequence[int] | None, key: UUID
+    person: Any,
+    *,
+    profile: str,
+    payout_ids: Sequence[int] | None,
+    key: UUID,
+    seen: int | None = None,
 ) -> PayoutBatch:
     """Freeze approved payouts into a batch for one provider; None is all that wait.
 
     Left out, and named in the batch's ``left_out`` with the reason: those not approved any more, in
     another live batch, of a frozen or forfeited wallet, and those that the provider does not send.
-    Once per ``key``. Locks the person, the payouts, the wallets. Raises PermissionDenied,
-    ProfileUnknown, TooMany, NothingToGather, RequestConflict.
+    Once per ``key``. ``seen`` is of the payouts that were named. Locks the person, the payouts, the
+    wallets. Raises PermissionDenied, ProfileUnknown, TooMany, Outdated, NothingToGather,
+    RequestConflict.
     """
     require(person, BATCH)
     maker = profiles.named(profile)
@@ -136,6 +149,7 @@ def gather(
             _refuse_others(made, payout_ids)
             return made
         found, more = _bounded(payouts.lock_payouts(wanted))
+        refuse_unless_shown("What was to be gathered", seen, (Payout, payout_ids or ()))
         selection = _select(maker, found, _lock_wallets(found), payout_ids, more)
         if not selection.payouts:
             raise NothingToGather(_nothing(selection.left_out))
@@ -169,13 +183,13 @@ def gather(
         return batch
 
 
-def export(person: Any, batch_id: int) -> PayoutBatch:
+def export(person: Any, batch_id: int, *, seen: int | None = None) -> PayoutBatch:
     """Make the batch's files, once, and take its payouts to exported.
 
     Not by whoever voided an exported batch of the same payouts: who says alone that the first files
     were not sent does not have the second. Locks the person, the batch, the payouts, the wallets.
-    Raises PermissionDenied, BatchUnknown, BatchElsewhere, OwnVoid; BatchHeld when a wallet was
-    frozen or forfeited since, naming the payouts.
+    Raises PermissionDenied, BatchUnknown, Outdated, BatchElsewhere, OwnVoid; BatchHeld when a
+    wallet was frozen or forfeited since, naming the payouts.
     """
     require(person, BATCH)
     # Lines are frozen, so the files are made before anything is locked.
@@ -183,7 +197,7 @@ def export(person: Any, batch_id: int) -> PayoutBatch:
     made = _files(batch_id, lines)
     with transaction.atomic():
         lock(person)
-        batch = _lock_batch(batch_id)
+        batch = _lock_batch(batch_id, seen)
         _refuse_unless(batch, PayoutBatch.State.GATHERED, "exported")
         if why := why_no_files(person, batch):
             raise OwnVoid(why)
@@ -255,16 +269,16 @@ def download(person: Any, file_id: int) -> PayoutFile:
         return file
 
 
-def submit(person: Any, batch_id: int, *, reason: str = "") -> PayoutBatch:
+def submit(person: Any, batch_id: int, *, reason: str = "", seen: int | None = None) -> PayoutBatch:
     """Note that the files were handed to whoever sends the money.
 
     Payouts whose result came before stay as they are. Locks the person, the batch, the payouts.
-    Raises PermissionDenied, BatchUnknown, BatchElsewhere.
+    Raises PermissionDenied, BatchUnknown, Outdated, BatchElsewhere.
     """
     require(person, BATCH)
     with transaction.atomic():
         lock(person)
-        batch = _lock_batch(batch_id)
+        batch = _lock_batch(batch_id, seen)
         _refuse_unless(batch, PayoutBatch.State.EXPORTED, "submitted")
         locked = [
             payout
@@ -280,19 +294,19 @@ def submit(person: Any, batch_id: int, *, reason: str = "") -> PayoutBatch:
         return batch
 
 
-def void(person: Any, batch_id: int, *, reason: str) -> PayoutBatch:
+def void(person: Any, batch_id: int, *, reason: str, seen: int | None = None) -> PayoutBatch:
     """Give the batch up before anybody sends it: its payouts are approved, and in no batch.
 
     An exported one is voided by another person than who exported it or has taken a file of it, and
     only while none of its payouts was ever paid. Those that somebody said have failed stay so, to
     be sent again or given back. Locks the person, the batch, the payouts. Raises
-    PermissionDenied, ReasonMissing, BatchUnknown, BatchElsewhere, OwnExport, BatchHeld.
+    PermissionDenied, ReasonMissing, BatchUnknown, Outdated, BatchElsewhere, OwnExport, BatchHeld.
     """
     require(person, BATCH)
     reason = given(reason)
     with transaction.atomic():
         lock(person)
-        batch = _lock_batch(batch_id)
+        batch = _lock_batch(batch_id, seen)
         was_exported = batch.state == PayoutBatch.State.EXPORTED
         if not was_exported:
             _refuse_unless(batch, PayoutBatch.State.GATHERED, "voided")
@@ -456,10 +470,11 @@ def _listed(references: Sequence[str]) -> str:
     return f"{', '.join(references[:10])}{more}"
 
 
-def _lock_batch(batch_id: int) -> PayoutBatch:
+def _lock_batch(batch_id: int, seen: int | None = None) -> PayoutBatch:
     batch = PayoutBatch.objects.select_for_update(no_key=True).filter(pk=batch_id).first()
     if batch is None:
         raise BatchUnknown(f"There is no batch {batch_id}.")
+    refuse_outdated(batch, seen)
     return batch
 
 

@@ -16,6 +16,7 @@ from django.utils import timezone
 from smsactivator.common import history
 from smsactivator.common.errors import Invalid, NotFound, Refused
 from smsactivator.common.history import Actor
+from smsactivator.common.seen import Shown, refuse_outdated, refuse_unless_shown, steps
 from wallet import standing
 from wallet.deciding import DECIDED, AlreadyDecided, given, same_request
 from wallet.limits import lock, require
@@ -47,14 +48,20 @@ class ClaimUnknown(NotFound):
 
 
 def record(
-    person: Any, deposit_id: int, *, reference: str, evidence: str, key: UUID | None = None
+    person: Any,
+    deposit_id: int,
+    *,
+    reference: str,
+    evidence: str,
+    key: UUID | None = None,
+    seen: int | None = None,
 ) -> Claim:
     """Record a claim against a deposit and freeze the wallet that it was credited to.
 
     A claim against a forfeited wallet changes nothing, and is to be decided when the customer is
     let in again. Once per ``key``, and once per deposit and reference until it is dismissed: the
     same again returns the first claim. Locks the person, the customer, the wallet. Raises
-    PermissionDenied, ClaimIncomplete, DepositUnknown, ClaimConflict, RequestConflict.
+    PermissionDenied, ClaimIncomplete, DepositUnknown, Outdated, ClaimConflict, RequestConflict.
     """
     require(person, "wallet.record_claim")
     reference, evidence = reference.strip(), evidence.strip()
@@ -76,10 +83,13 @@ def record(
             raise DepositUnknown(f"There is no deposit {deposit_id}.")
         standing.lock_customer(deposit.transfer.credit_account)
         wallet = standing.lock_wallet(deposit.transfer.credit_account)
-        if (claim := _live(deposit)) is not None:
-            if claim.reference == reference and claim.evidence == evidence:
-                return claim
-            raise ClaimConflict(_stands(claim))
+        live = _live(deposit)
+        if live is not None and (live.reference, live.evidence) == (reference, evidence):
+            return live
+        known = Claim.objects.filter(deposit=deposit)
+        refuse_unless_shown(deposit, seen, *_shown(wallet.pk, known))
+        if live is not None:
+            raise ClaimConflict(_stands(live))
         actor = Actor.person(person)
         claim = Claim(
             request_key=key,
@@ -91,6 +101,16 @@ def record(
             claim.end()
         history.create([claim], actor=actor, reason="Recorded")
         return claim
+
+
+def steps_of(deposit: Deposit) -> int:
+    """What the deposit's page shows of its claims, and of the wallet that a claim freezes."""
+    known = Claim.objects.filter(deposit=deposit)
+    return steps(*_shown(deposit.transfer.credit_account, known))
+
+
+def _shown(wallet_id: int, known: Iterable[Claim]) -> list[Shown]:
+    return [(Wallet, [wallet_id]), (Claim, [claim.pk for claim in known])]
 
 
 def why_not_record(deposit: Deposit) -> str:
@@ -111,15 +131,15 @@ def _stands(claim: Claim) -> str:
     )
 
 
-def dismiss(person: Any, claim_id: int, *, reason: str) -> Claim:
+def dismiss(person: Any, claim_id: int, *, reason: str, seen: int | None = None) -> Claim:
     """Let the claim come to nothing; the wallet is unfrozen if nothing else keeps it frozen.
 
     Locks the claim, then the wallet. Raises PermissionDenied, ReasonMissing, ClaimUnknown,
-    AlreadyDecided.
+    Outdated, AlreadyDecided.
     """
     require(person, "wallet.decide_claim")
     with transaction.atomic():
-        claim = lock_open(claim_id)
+        claim = lock_open(claim_id, seen)
         wallet = standing.lock_wallet(claim.deposit.transfer.credit_account)
         claim.dismiss()
         settle(claim, person, given(reason))
@@ -137,8 +157,11 @@ def settle(claim: Claim, person: Any, reason: str) -> None:
     history.save([claim], DECIDED, actor=Actor.person(person), reason=reason)
 
 
-def lock_open(claim_id: int) -> Claim:
-    """The claim, locked. Raises ClaimUnknown, and AlreadyDecided unless it is open."""
+def lock_open(claim_id: int, seen: int | None = None) -> Claim:
+    """The claim, locked, as the page showed it.
+
+    Raises ClaimUnknown, Outdated, and AlreadyDecided unless it is open.
+    """
     claim = (
         Claim.objects.select_related("deposit__transfer")
         .select_for_update(no_key=True, of=("self",))
@@ -147,6 +170,7 @@ def lock_open(claim_id: int) -> Claim:
     )
     if claim is None:
         raise ClaimUnknown(f"There is no chargeback claim {claim_id}.")
+    refuse_outdated(claim, seen)
     if claim.state != Claim.State.OPEN:
         raise AlreadyDecided(
             f"{claim} is {claim.get_state_display().lower()} since "

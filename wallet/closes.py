@@ -20,6 +20,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from smsactivator.common.errors import Refused
+from smsactivator.common.seen import TOLD, in_words, outdated
 from wallet import limits
 from wallet.figures import PERIOD, SECTIONS, Figure, Later
 from wallet.models import FIRST_WALLET, Account, Close, CloseFigure, Seal, Transfer
@@ -103,11 +104,13 @@ class Verdict:
 # --- closing ------------------------------------------------------------------------------------
 
 
-def close_days(person: Any, through: date, figures: Sequence[Figure]) -> list[Close]:
+def close_days(
+    person: Any, through: date, figures: Sequence[Figure], *, seen: int | None = None
+) -> list[Close]:
     """Close every day up to ``through`` that is not closed yet, the oldest first; returns those.
 
     Needs ``wallet.close_books``. Two at once close each day once; a day that is closed already is
-    left as it is. Raises NotSealed.
+    left as it is. ``seen`` is how many closes the page knew of. Raises NotSealed, Outdated.
     """
     limits.require(person, PERMISSION)
     last = Seal.objects.order_by("-day").first()
@@ -115,17 +118,19 @@ def close_days(person: Any, through: date, figures: Sequence[Figure]) -> list[Cl
         raise NotSealed(
             f"{through:%Y-%m-%d} is not sealed yet: a day is sealed some minutes after it ends."
         )
-    return _close_days(person, through, figures)
+    return _close_days(person, through, figures, seen)
 
 
-def close_month(person: Any, first: date, figures: Sequence[Figure]) -> Close:
+def close_month(
+    person: Any, first: date, figures: Sequence[Figure], *, seen: int | None = None
+) -> Close:
     """Close the calendar month of this day; the same again returns the close that there is.
 
     Needs ``wallet.close_books``. Its figures are the sums of its days' closes. Raises NotSealed
-    while a day of it is not closed, and NotInOrder when the month before it is not.
+    while a day of it is not closed, NotInOrder when the month before it is not, and Outdated.
     """
     limits.require(person, PERMISSION)
-    return _close_month(person, first.replace(day=1), figures)
+    return _close_month(person, first.replace(day=1), figures, seen)
 
 
 def close_what_is_sealed(figures: Sequence[Figure]) -> list[Close]:
@@ -145,6 +150,23 @@ def close_what_is_sealed(figures: Sequence[Figure]) -> list[Close]:
 def newest(kind: str) -> Close | None:
     """The last close of a kind."""
     return Close.objects.filter(kind=kind).order_by("-last").first()
+
+
+def known() -> int:
+    """How many closes there are, which is what the page of a step shows."""
+    return Close.objects.count()
+
+
+def _refuse_outdated(seen: int | None) -> None:
+    now = known()
+    if seen is None or seen == now:
+        return
+    unseen = min(now - seen if seen < now else now, TOLD + 1)
+    last = Close.objects.select_related("closed_by").order_by("-closed_at", "-pk")[:unseen]
+    steps = [
+        (str(one.closed_by or "automatic"), f"closed {one.period}", one.closed_at) for one in last
+    ]
+    raise outdated("The list of closes", in_words(steps))
 
 
 def next_days() -> tuple[date, date] | None:
@@ -168,11 +190,15 @@ def next_month() -> date | None:
     return first if last_of_month(first) <= day.last else None
 
 
-def _close_days(person: Any, through: date, figures: Sequence[Figure]) -> list[Close]:
+def _close_days(
+    person: Any, through: date, figures: Sequence[Figure], seen: int | None = None
+) -> list[Close]:
     made: list[Close] = []
     while True:
         with transaction.atomic():
             _alone()
+            if not made:
+                _refuse_outdated(seen)
             days = next_days()
             if days is None or days[0] > through:
                 return made
@@ -193,9 +219,12 @@ def _close_day(person: Any, day: date, figures: Sequence[Figure]) -> Close:
     return _write(person, close, before, opening, closing, rows)
 
 
-def _close_month(person: Any, first: date, figures: Sequence[Figure]) -> Close:
+def _close_month(
+    person: Any, first: date, figures: Sequence[Figure], seen: int | None = None
+) -> Close:
     with transaction.atomic():
         _alone()
+        _refuse_outdated(seen)
         there = Close.objects.filter(kind=Close.Kind.MONTH, first=first).first()
         if there is not None:
             return there

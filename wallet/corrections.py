@@ -17,7 +17,8 @@ from smsactivator.common import history
 from smsactivator.common.errors import Invalid, NotFound, Refused
 from smsactivator.common.history import Actor
 from smsactivator.common.money import usd
-from wallet import ledger
+from smsactivator.common.seen import Shown, refuse_unless_shown, steps
+from wallet import ledger, standing
 from wallet.deciding import DECIDED, decide, given, lock_requested, same_request, take_back
 from wallet.limits import hold, lock, require
 from wallet.models import Account, Correction, Customer, RoleLimit, Transfer
@@ -65,21 +66,34 @@ class NotReversible(Refused):
 
 
 def request_goodwill(
-    person: Any, customer_id: int, *, amount: Decimal, reason: str, key: UUID
+    person: Any,
+    customer_id: int,
+    *,
+    amount: Decimal,
+    reason: str,
+    key: UUID,
+    seen: int | None = None,
 ) -> Correction:
     """Ask for ``amount`` USD (> 0) to be given to a customer. Nothing moves until it is confirmed.
 
-    Once per ``key``. Locks the person. Raises PermissionDenied, AmountRefused, ReasonMissing,
-    CustomerMissing, OverLimit, RequestConflict.
+    Once per ``key``. ``seen`` is of the wallet. Locks the person, then the wallet. Raises
+    PermissionDenied, AmountRefused, ReasonMissing, CustomerMissing, Outdated, OverLimit,
+    RequestConflict.
     """
     require(person, "wallet.request_goodwill")
     if _exact(amount) <= 0:
         raise AmountRefused("Goodwill is more than 0 USD.")
-    return _request(person, Kind.GOODWILL, customer_id, amount, reason, key)
+    return _request(person, Kind.GOODWILL, customer_id, amount, reason, key, seen)
 
 
 def request_adjustment(
-    person: Any, customer_id: int, *, amount: Decimal, reason: str, key: UUID
+    person: Any,
+    customer_id: int,
+    *,
+    amount: Decimal,
+    reason: str,
+    key: UUID,
+    seen: int | None = None,
 ) -> Correction:
     """Ask for a wallet to be corrected by ``amount`` USD: positive is credited, negative debited.
 
@@ -88,14 +102,16 @@ def request_adjustment(
     require(person, "wallet.request_adjustment")
     if _exact(amount) == 0:
         raise AmountRefused("An adjustment is not 0 USD.")
-    return _request(person, Kind.ADJUSTMENT, customer_id, amount, reason, key)
+    return _request(person, Kind.ADJUSTMENT, customer_id, amount, reason, key, seen)
 
 
-def request_reversal(person: Any, transfer_id: int, *, reason: str, key: UUID) -> Correction:
+def request_reversal(
+    person: Any, transfer_id: int, *, reason: str, key: UUID, seen: int | None = None
+) -> Correction:
     """Ask for a transfer to be reversed: exactly, and once.
 
-    As ``request_goodwill``. Raises NotReversible for a transfer that something else rests on, and
-    for one that is reversed or whose reversal was requested.
+    As ``request_goodwill``; ``seen`` is of its reversals. Raises NotReversible for a transfer that
+    something else rests on, and for one that is reversed or whose reversal was requested.
     """
     require(person, "wallet.request_reversal")
     transfer = Transfer.objects.filter(pk=transfer_id).first()
@@ -107,7 +123,8 @@ def request_reversal(person: Any, transfer_id: int, *, reason: str, key: UUID) -
     amount = transfer.amount if transfer.wallet_id is None else -transfer.change
     try:
         return _request(
-            person, Kind.REVERSAL, transfer.wallet_id, amount, reason, key, reverses_id=transfer.pk
+            *(person, Kind.REVERSAL, transfer.wallet_id, amount, reason, key, seen),
+            reverses_id=transfer.pk,
         )
     except IntegrityError:
         # Somebody else asked for it at the same moment; the database keeps one of the two.
@@ -115,16 +132,19 @@ def request_reversal(person: Any, transfer_id: int, *, reason: str, key: UUID) -
         raise
 
 
-def confirm(person: Any, correction_id: int, *, reason: str = "") -> Correction:
+def confirm(
+    person: Any, correction_id: int, *, reason: str = "", seen: int | None = None
+) -> Correction:
     """Agree to a request, as a second person: the money moves in this transaction.
 
     Locks the person, the correction, then the wallet. Raises PermissionDenied, DecisionUnknown,
-    AlreadyDecided, OwnRequest, OverLimit, WalletShort, and what the wallet's state refuses.
+    Outdated, AlreadyDecided, OwnRequest, OverLimit, WalletShort, and what the wallet's state
+    refuses.
     """
     require(person, "wallet.confirm_correction")
     with transaction.atomic():
         lock(person)
-        correction = lock_requested(Correction, correction_id)
+        correction = lock_requested(Correction, correction_id, seen)
         decide(correction, person, reason)
         hold(
             person,
@@ -179,24 +199,27 @@ def grant_goodwill(
     return correction
 
 
-def reject(person: Any, correction_id: int, *, reason: str) -> Correction:
+def reject(person: Any, correction_id: int, *, reason: str, seen: int | None = None) -> Correction:
     """Do not agree to a request, as a second person. Nothing moves.
 
-    Raises PermissionDenied, ReasonMissing, DecisionUnknown, AlreadyDecided, OwnRequest.
+    Raises PermissionDenied, ReasonMissing, DecisionUnknown, Outdated, AlreadyDecided, OwnRequest.
     """
     require(person, "wallet.confirm_correction")
     with transaction.atomic():
-        correction = lock_requested(Correction, correction_id)
+        correction = lock_requested(Correction, correction_id, seen)
         decide(correction, person, given(reason))
         correction.reject()
         _save(correction, person, "Rejected")
         return correction
 
 
-def withdraw(person: Any, correction_id: int) -> Correction:
-    """Take one's own request back. Raises DecisionUnknown, AlreadyDecided, OwnRequest."""
+def withdraw(person: Any, correction_id: int, *, seen: int | None = None) -> Correction:
+    """Take one's own request back.
+
+    Raises DecisionUnknown, Outdated, AlreadyDecided, OwnRequest.
+    """
     with transaction.atomic():
-        correction = lock_requested(Correction, correction_id)
+        correction = lock_requested(Correction, correction_id, seen)
         take_back(correction, person)
         correction.withdraw()
         _save(correction, person, "Withdrawn")
@@ -210,6 +233,7 @@ def _request(
     amount: Decimal,
     reason: str,
     key: UUID,
+    seen: int | None,
     *,
     reverses_id: int | None = None,
 ) -> Correction:
@@ -230,7 +254,10 @@ def _request(
         if customer_id is not None and not Customer.objects.filter(pk=customer_id).exists():
             raise CustomerMissing(f"There is no customer {customer_id}.")
         if reverses_id is not None:
+            refuse_unless_shown(f"Transfer {reverses_id}", seen, _reversals_of(reverses_id))
             _refuse_second_reversal(reverses_id)
+        elif seen is not None and customer_id is not None:
+            standing.lock_wallet(customer_id, seen)
         open_or_done = [Correction.State.REQUESTED, Correction.State.CONFIRMED]
         hold(
             person,
@@ -243,6 +270,16 @@ def _request(
         correction = Correction(request_key=key, requested_at=timezone.now(), **content)
         history.create([correction], actor=Actor.person(person), reason=f"Requested: {reason}")
         return correction
+
+
+def reversals_of(transfer_id: int) -> int:
+    """What the transfer's page shows of its reversals, as ``smsactivator.common.seen`` counts."""
+    return steps(_reversals_of(transfer_id))
+
+
+def _reversals_of(transfer_id: int) -> Shown:
+    asked = Correction.objects.filter(reverses=transfer_id)
+    return Correction, list(asked.values_list("pk", flat=True))
 
 
 def _refuse_second_reversal(transfer_id: int) -> None:

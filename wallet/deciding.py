@@ -13,6 +13,7 @@ from django.db.models import Model
 from django.utils import timezone
 
 from smsactivator.common.errors import NotFound, Refused
+from smsactivator.common.seen import refuse_outdated
 from wallet.models import Decision
 
 SomeDecision = TypeVar("SomeDecision", bound=Decision)
@@ -67,11 +68,12 @@ def same_request(model: type[SomeRequest], key: UUID, **content: Any) -> SomeReq
     return made
 
 
-def lock_requested(model: type[SomeDecision], pk: int) -> SomeDecision:
-    """The decision, locked. Raises DecisionUnknown."""
+def lock_requested(model: type[SomeDecision], pk: int, seen: int | None = None) -> SomeDecision:
+    """The decision, locked, as the page showed it. Raises DecisionUnknown, Outdated."""
     found = model._default_manager.select_for_update(no_key=True).filter(pk=pk).first()
     if found is None:
         raise DecisionUnknown(f"There is no {model._meta.verbose_name} {pk}.")
+    refuse_outdated(found, seen)
     return found
 
 

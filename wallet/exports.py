@@ -27,6 +27,7 @@ from smsactivator.common.errors import NotFound, Refused
 from smsactivator.common.history import Actor
 from smsactivator.common.moments import ahead
 from smsactivator.common.periods import Period
+from smsactivator.common.seen import refuse_outdated
 from wallet import tasks
 from wallet.deciding import same_request
 from wallet.limits import lock, require
@@ -124,15 +125,16 @@ def ask(person: Any, dataset: str, period: Period, *, key: UUID) -> Export:
     return export
 
 
-def cancel(person: Any, export_id: int) -> Export:
+def cancel(person: Any, export_id: int, *, seen: int | None = None) -> Export:
     """Do not wait for an export any more; its worker stops at its next part.
 
     Needs wallet.export_data and the dataset's own permission. Locks the export. Raises
-    ExportUnknown, DatasetUnknown, PermissionDenied, ExportOver.
+    ExportUnknown, DatasetUnknown, PermissionDenied, Outdated, ExportOver.
     """
     _require_data(person, export_id)
     with transaction.atomic():
         export = _lock(export_id)
+        refuse_outdated(export, seen)
         if not export.is_open:
             raise ExportOver(
                 f"{export} is {export.get_state_display().lower()}: nothing is left to cancel."

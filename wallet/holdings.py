@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from smsactivator.common.errors import Invalid, Refused
 from smsactivator.common.money import usd
+from smsactivator.common.seen import TOLD, in_words, outdated
 from wallet import closes, limits
 from wallet.deciding import same_request
 from wallet.horizon import writers_have_ended
@@ -33,14 +34,22 @@ class StillMoving(Refused):
 
 
 def record(
-    person: Any, *, name: str, amount: Decimal, as_of: datetime, source: str, key: UUID
+    person: Any,
+    *,
+    name: str,
+    amount: Decimal,
+    as_of: datetime,
+    source: str,
+    key: UUID,
+    seen: int | None = None,
 ) -> Holding:
     """Enter what is held at one place at one moment; sent twice, it is one entry.
 
     Needs ``wallet.record_holding``. What was entered wrongly is entered again: the newest entry of
     a name counts, whatever the case of its letters. Nothing held any more is an amount of 0. Locks
-    the person's row; entries and checks come one after another. Raises Invalid, and RequestConflict
-    for a form that was sent before with something else.
+    the person's row; entries and checks come one after another. ``seen`` is how many entries the
+    page knew of. Raises Invalid, Outdated, and RequestConflict for a form that was sent before with
+    something else.
     """
     limits.require(person, PERMISSION)
     name, source = " ".join(name.split()), source.strip()
@@ -66,6 +75,7 @@ def record(
         }
         if made := same_request(Holding, key, **content):
             return made
+        _refuse_outdated(seen)
         return Holding.objects.create(entered_at=timezone.now(), request_key=key, **content)
 
 
@@ -85,15 +95,17 @@ def is_recent(as_of: datetime, at: datetime) -> bool:
     return at - as_of <= HELD_FOR
 
 
-def check(person: Any, *, at: datetime, note: str, key: UUID) -> LiabilityCheck:
+def check(
+    person: Any, *, at: datetime, note: str, key: UUID, seen: int | None = None
+) -> LiabilityCheck:
     """Set what is owed to customers at a moment beside what is held, and keep it.
 
     Needs ``wallet.record_holding``. Sent twice, it is one check. Waits a little for transfers that
     are on their way, and blocks no posting; entries and checks come one after another. Entries that
     are old are summed all the same; what they come to is then not to be compared (``is_recent``).
-    Raises Invalid for a moment to come or when nothing was
-    entered as held, StillMoving for one that is not settled, and RequestConflict for a form that
-    was sent before with something else.
+    Raises Invalid for a moment to come or when nothing was entered as held, StillMoving for one
+    that is not settled, Outdated when more was entered than the page knew of (``seen``), and
+    RequestConflict for a form that was sent before with something else.
     """
     limits.require(person, PERMISSION)
     note = note.strip()
@@ -110,6 +122,7 @@ def check(person: Any, *, at: datetime, note: str, key: UUID) -> LiabilityCheck:
         content: dict[str, Any] = {"at": at, "note": note, "checked_by_id": person.pk}
         if made := same_request(LiabilityCheck, key, **content):
             return made
+        _refuse_outdated(seen)
         holdings = held_at(at)
         if not holdings:
             raise Invalid("Nothing was entered as held at that moment: enter it first.")
@@ -125,6 +138,25 @@ def check(person: Any, *, at: datetime, note: str, key: UUID) -> LiabilityCheck:
             request_key=key,
             **content,
         )
+
+
+def known() -> int:
+    """How many entries there are, which is what the page of a step shows."""
+    return Holding.objects.count()
+
+
+def _refuse_outdated(seen: int | None) -> None:
+    """After ``_alone``. Raises Outdated."""
+    now = known()
+    if seen is None or seen == now:
+        return
+    unseen = min(now - seen if seen < now else now, TOLD + 1)
+    last = Holding.objects.select_related("entered_by").order_by("-pk")[:unseen]
+    steps = [
+        (str(one.entered_by), f"entered {one.amount} USD at {one.name}", one.entered_at)
+        for one in last
+    ]
+    raise outdated("What is held", in_words(steps))
 
 
 def _alone() -> None:

@@ -27,6 +27,7 @@ from smsactivator.common import history
 from smsactivator.common.errors import Invalid, NotFound, Refused, why_refused
 from smsactivator.common.history import Actor
 from smsactivator.common.money import usd
+from smsactivator.common.seen import refuse_outdated
 from wallet import addresses, ledger, standing
 from wallet.deciding import OwnRequest, given, same_request
 from wallet.limits import lock, refuse_over, require
@@ -95,6 +96,12 @@ class PayoutWalletRefused(Refused):
 
     code = "wallet_state"
     status = 403
+
+
+class ContentDiffers(Refused):
+    """What was looked at is another attempt of the payout, or not what it pays."""
+
+    code = "content_differs"
 
 
 class TooEarly(Refused):
@@ -174,15 +181,15 @@ def request(
         return payout
 
 
-def withdraw(person: Any, payout_id: int) -> Payout:
+def withdraw(person: Any, payout_id: int, *, seen: int | None = None) -> Payout:
     """Take one's own request back before it is approved: the money returns to the wallet.
 
     Not once it was sent again. A closed wallet is opened for it. Locks the payout, the wallet.
-    Raises PermissionDenied, PayoutUnknown, OwnRequest, PayoutElsewhere.
+    Raises PermissionDenied, PayoutUnknown, Outdated, OwnRequest, PayoutElsewhere.
     """
     require(person, REQUEST)
     with transaction.atomic():
-        payout = lock_payout(payout_id)
+        payout = lock_payout(payout_id, seen)
         _refuse_withdrawer(person, payout)
         if payout.attempt > 1:
             raise PayoutElsewhere(f"{payout} was sent again, so it is approved or rejected.")
@@ -204,17 +211,25 @@ def _refuse_withdrawer(person: Any, payout: Payout) -> None:
 # --- approving ---
 
 
-def approve(person: Any, payout_id: int, *, reason: str = "") -> Payout:
+def approve(
+    person: Any, payout_id: int, *, reason: str = "", what: str = "", seen: int | None = None
+) -> Payout:
     """Agree that it is sent, as another than who requested it or sent it again, within limits.
 
-    Above the payout's ``second_from`` the first approval leaves it waiting for a second person's.
-    Locks the person, the payout, the wallet. Raises PermissionDenied, PayoutUnknown,
-    PayoutElsewhere, OwnRequest, TooEarly, OverLimit, PayoutWalletRefused.
+    ``what`` is what the person looked at, in the words of ``content_of``: an approval is of one
+    attempt and its content, and of no other. Above the payout's ``second_from`` the first approval
+    leaves it waiting for a second person's. Locks the person, the payout, the wallet. Raises
+    PermissionDenied, PayoutUnknown, Outdated, ContentDiffers, PayoutElsewhere, OwnRequest,
+    TooEarly, OverLimit, PayoutWalletRefused.
     """
     require(person, APPROVE)
     with transaction.atomic():
         lock(person)
-        payout = lock_payout(payout_id)
+        payout = lock_payout(payout_id, seen)
+        if what and what != content_of(payout):
+            raise ContentDiffers(
+                f"You looked at {what}. This is {content_of(payout)}: look at it again."
+            )
         refuse_unless(payout, payout.approve)
         _refuse_approver(person, payout)
         refuse_state(standing.lock_wallet(payout.customer_id))
@@ -234,6 +249,15 @@ def approve(person: Any, payout_id: int, *, reason: str = "") -> Payout:
         why = f"{done}: {reason.strip()}" if reason.strip() else done
         history.save([payout], APPROVAL, actor=Actor.person(person), reason=why)
         return payout
+
+
+def content_of(payout: Payout) -> str:
+    """What an approval of the payout is of, in words: its attempt, amount, method and address."""
+    memo = f", memo {payout.memo}" if payout.memo else ""
+    return (
+        f"attempt {payout.attempt} of {payout.reference}, {payout.amount:.2f} USD as "
+        f"{payout.method} to {payout.address}{memo}"
+    )
 
 
 def why_not_approve(person: Any, payout: Payout) -> str:
@@ -257,17 +281,18 @@ def _refuse_approver(person: Any, payout: Payout) -> None:
     refuse_over(person, limit, payout.amount, lambda since: _used(person, since))
 
 
-def reject(person: Any, payout_id: int, *, reason: str) -> Payout:
+def reject(person: Any, payout_id: int, *, reason: str, seen: int | None = None) -> Payout:
     """Do not send it: the money returns to the wallet. ``reason`` is told to the customer.
 
     Not once it is gathered in a batch, and not by who sent it again. A closed wallet is opened for
     it; of a customer who was terminated while it was on its way, it is forfeited. Locks the payout,
-    the wallet. Raises PermissionDenied, ReasonMissing, PayoutUnknown, PayoutElsewhere, OwnRequest.
+    the wallet. Raises PermissionDenied, ReasonMissing, PayoutUnknown, Outdated, PayoutElsewhere,
+    OwnRequest.
     """
     require(person, APPROVE)
     reason = given(reason)
     with transaction.atomic():
-        payout = lock_payout(payout_id)
+        payout = lock_payout(payout_id, seen)
         refuse_unless(payout, payout.reject)
         _refuse_rejecter(person, payout)
         end(payout, payout.reject, person, reason, "Rejected")
@@ -320,11 +345,12 @@ def refuse_sent_again_by(found: Iterable[Payout], person: Any) -> None:
 # --- what is shared with batches and settlement; the payouts are locked ---
 
 
-def lock_payout(payout_id: int) -> Payout:
-    """The payout, locked. Raises PayoutUnknown."""
+def lock_payout(payout_id: int, seen: int | None = None) -> Payout:
+    """The payout, locked, as the page showed it. Raises PayoutUnknown, Outdated."""
     found = lock_payouts(Payout.objects.filter(pk=payout_id))
     if not found:
         raise PayoutUnknown(f"There is no payout {payout_id}.")
+    refuse_outdated(found[0], seen)
     return found[0]
 
 

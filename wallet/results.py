@@ -25,6 +25,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from smsactivator.common.errors import Invalid, NotFound, Refused
+from smsactivator.common.seen import Shown, refuse_unless_shown, steps
 from wallet import addresses, payouts, resultsheets, settlement
 from wallet.deciding import same_request
 from wallet.limits import lock, require
@@ -227,16 +228,29 @@ def plan(file: ResultFile) -> Plan:
     return Plan(_in_order(_compared(rows, wanted)), sheet.ignored)
 
 
-def apply(person: Any, result_file_id: int) -> ResultFile:
+def steps_of(file: ResultFile) -> int:
+    """What the plan of a file shows of its payouts, as ``smsactivator.common.seen`` counts."""
+    return steps(_payouts_of(plan(file)))
+
+
+def _payouts_of(made: Plan) -> Shown:
+    return Payout, {row.payout.pk for row in made.rows if row.payout is not None}
+
+
+def apply(person: Any, result_file_id: int, *, seen: int | None = None) -> ResultFile:
     """Do what the plan says, each row in a transaction of its own, judged again under its lock.
 
-    Rows that wait or are refused can be applied later. Raises PermissionDenied, ResultFileUnknown.
+    ``seen`` is of the payouts that the file names. A row of which something else would come by now
+    is left: the next plan says what. Rows that wait or are refused can be applied later. Raises
+    PermissionDenied, ResultFileUnknown, Outdated.
     """
     require(person, SETTLE)
     file = ResultFile.objects.filter(pk=result_file_id).first()
     if file is None:
         raise ResultFileUnknown(f"There is no result file {result_file_id}.")
-    for row in sorted(plan(file).to_apply, key=lambda row: row.number):
+    made = plan(file)
+    refuse_unless_shown(file, seen, _payouts_of(made))
+    for row in sorted(made.to_apply, key=lambda row: row.number):
         try:
             _apply(person, file, row)
         except Refused:
@@ -254,6 +268,8 @@ def _apply(person: Any, file: ResultFile, row: Row) -> None:
         if file.lines.filter(row=row.number).exists():
             return
         now = _judge(row.number, row.cells, payout, _earlier({payout.pk}))
+        if (now.verdict, payout.attempt) != (row.verdict, row.payout.attempt):
+            return
         detail = payout.transaction_hash or payout.problem
         if now.verdict is Verdict.PAY:
             outcome, detail = Outcome.PAID, now.transaction_hash

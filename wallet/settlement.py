@@ -16,6 +16,7 @@ from django.utils import timezone
 from smsactivator.common import history
 from smsactivator.common.errors import Invalid, Refused, why_refused
 from smsactivator.common.history import Actor
+from smsactivator.common.seen import refuse_outdated
 from wallet import addresses, payouts, standing
 from wallet.deciding import OwnRequest, given
 from wallet.limits import lock, require
@@ -66,6 +67,12 @@ class ResultConflict(Refused):
     code = "result_conflict"
 
 
+class PaidAlready(Refused):
+    """The payout is paid: that it failed is said of the transaction, which was looked at."""
+
+    code = "paid_already"
+
+
 def mark_paid(
     person: Any,
     payout_id: int,
@@ -75,17 +82,20 @@ def mark_paid(
     fee_currency: str = "",
     reason: str = "",
     shared: bool = False,
+    seen: int | None = None,
 ) -> Payout:
     """The payout was sent by this transaction: its money is paid out, and the customer is told.
 
     ``shared`` says that one transaction paid this payout and those that have its hash already. Said
-    again with the same hash it changes nothing. Raises PermissionDenied, PayoutUnknown,
+    again with the same hash it changes nothing. Raises PermissionDenied, PayoutUnknown, Outdated,
     HashRefused, FeeRefused, TransactionUsed, TransactionShared, ResultConflict, PayoutElsewhere.
     """
     require(person, SETTLE)
     fee, fee_currency = check_fee(fee, fee_currency)
     try:
-        return _mark_paid(person, payout_id, transaction_hash, fee, fee_currency, reason, shared)
+        return _mark_paid(
+            *(person, payout_id, transaction_hash, fee, fee_currency, reason, shared, seen)
+        )
     except IntegrityError:
         # Another one to this address was paid by it at the same moment; the database keeps one.
         payout = Payout.objects.select_related("method").get(pk=payout_id)
@@ -101,17 +111,19 @@ def _mark_paid(
     fee_currency: str,
     reason: str,
     shared: bool,
+    seen: int | None,
 ) -> Payout:
     with transaction.atomic():
         lock(person)
         payout = payouts.lock_payout(payout_id)
         hash_ = addresses.check_hash(payout.method, transaction_hash)
-        if payout.state == State.PAID:
-            if payout.transaction_hash != hash_:
-                raise ResultConflict(
-                    f"{payout} was paid by transaction {payout.transaction_hash}, not by {hash_}."
-                )
+        if payout.state == State.PAID and payout.transaction_hash == hash_:
             return payout
+        refuse_outdated(payout, seen)
+        if payout.state == State.PAID:
+            raise ResultConflict(
+                f"{payout} was paid by transaction {payout.transaction_hash}, not by {hash_}."
+            )
         payouts.refuse_unless(payout, payout.pay)
         _refuse_used(payout, hash_)
         if not shared:
@@ -127,42 +139,81 @@ def _mark_paid(
         return payout
 
 
-def mark_failed(person: Any, payout_id: int, *, problem: str) -> Payout:
-    """The payout was not sent, or came back: its money is pending until somebody decides.
+def mark_failed(person: Any, payout_id: int, *, problem: str, seen: int | None = None) -> Payout:
+    """The payout was not sent: its money is pending until somebody decides.
 
-    Who says so does not give the money back. Also of one that was paid. Said again of a failed one
-    it changes nothing. Raises PermissionDenied, ReasonMissing, PayoutUnknown, PayoutElsewhere.
+    Who says so does not give the money back. Said again of a failed one it changes nothing. Not of
+    one that is paid: that is said of its transaction (``mark_came_back``). Raises PermissionDenied,
+    ReasonMissing, PayoutUnknown, Outdated, PaidAlready, PayoutElsewhere.
     """
     require(person, SETTLE)
     problem = given(problem)[:500]
     with transaction.atomic():
         lock(person)
-        payout = payouts.lock_payout(payout_id)
+        payout = payouts.lock_payout(payout_id, seen)
         if payout.state == State.FAILED:
             return payout
+        if payout.state == State.PAID:
+            raise PaidAlready(
+                f"{payout} is paid, by transaction {payout.transaction_hash}. Look at that on the "
+                "network: if its money came back, say so on the payout's page (“It came back”)."
+            )
         payouts.refuse_unless(payout, payout.fail)
-        was_paid = payout.state == State.PAID
         payout.fail()
-        payout.problem, payout.failed_by = problem, person
-        payout.settled_at = timezone.now()
-        if was_paid:
-            payouts.move([payout], Kind.PAYOUT_UNPAID)
-        _save(payout, person, f"Failed: {problem}")
-        payouts.note([payout], What.FAILED)
+        _fail(payout, person, problem, f"Failed: {problem}")
         return payout
 
 
-def send_again(person: Any, payout_id: int, *, reason: str) -> Payout:
+def mark_came_back(
+    person: Any,
+    payout_id: int,
+    *,
+    transaction_hash: str,
+    problem: str,
+    seen: int | None = None,
+) -> Payout:
+    """A payout that is paid came back, or its transaction paid nobody: as ``mark_failed``.
+
+    ``transaction_hash`` is the one that was looked at, by which it counts as paid. Raises
+    PermissionDenied, ReasonMissing, PayoutUnknown, Outdated, HashRefused, PayoutElsewhere, and
+    ResultConflict when it is paid by another transaction.
+    """
+    require(person, SETTLE)
+    problem = given(problem)[:500]
+    with transaction.atomic():
+        lock(person)
+        payout = payouts.lock_payout(payout_id, seen)
+        payouts.refuse_unless(payout, payout.come_back)
+        hash_ = addresses.check_hash(payout.method, transaction_hash)
+        if payout.transaction_hash != hash_:
+            raise ResultConflict(
+                f"{payout} was paid by transaction {payout.transaction_hash}, not by {hash_}."
+            )
+        payout.come_back()
+        payouts.move([payout], Kind.PAYOUT_UNPAID)
+        _fail(payout, person, problem, f"Transaction {hash_} came back: {problem}")
+        return payout
+
+
+def _fail(payout: Payout, person: Any, problem: str, why: str) -> None:
+    """Write that a locked payout has failed, after its transition."""
+    payout.problem, payout.failed_by = problem, person
+    payout.settled_at = timezone.now()
+    _save(payout, person, why)
+    payouts.note([payout], What.FAILED)
+
+
+def send_again(person: Any, payout_id: int, *, reason: str, seen: int | None = None) -> Payout:
     """Try a failed payout again under the same reference: it is approved anew, by somebody else.
 
-    Raises PermissionDenied, ReasonMissing, PayoutUnknown, PayoutElsewhere, BatchNotHandedOver,
-    PayoutWalletRefused.
+    Raises PermissionDenied, ReasonMissing, PayoutUnknown, Outdated, PayoutElsewhere,
+    BatchNotHandedOver, PayoutWalletRefused.
     """
     require(person, SETTLE)
     reason = given(reason)
     with transaction.atomic():
         lock(person)
-        payout = payouts.lock_payout(payout_id)
+        payout = payouts.lock_payout(payout_id, seen)
         payouts.refuse_unless(payout, payout.send_again)
         _refuse_undecidable(payout)
         payouts.refuse_state(standing.lock_wallet(payout.customer_id))
@@ -178,19 +229,19 @@ def send_again(person: Any, payout_id: int, *, reason: str) -> Payout:
         return payout
 
 
-def give_back(person: Any, payout_id: int, *, reason: str) -> Payout:
+def give_back(person: Any, payout_id: int, *, reason: str, seen: int | None = None) -> Payout:
     """Return a failed payout's money to the wallet, as another than who said that it failed, or
     uploaded the result file that did.
 
     ``reason`` is told to the customer. A closed wallet is opened for it. If the customer was
     terminated meanwhile, the money is forfeited. Raises PermissionDenied, ReasonMissing,
-    PayoutUnknown, PayoutElsewhere, OwnRequest, BatchNotHandedOver.
+    PayoutUnknown, Outdated, PayoutElsewhere, OwnRequest, BatchNotHandedOver.
     """
     require(person, SETTLE)
     reason = given(reason)
     with transaction.atomic():
         lock(person)
-        payout = payouts.lock_payout(payout_id)
+        payout = payouts.lock_payout(payout_id, seen)
         payouts.refuse_unless(payout, payout.give_back)
         _refuse_giver(person, payout)
         payouts.let_go([payout])

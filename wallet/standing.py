@@ -14,6 +14,7 @@ from django_fsm import can_proceed
 from smsactivator.common import history
 from smsactivator.common.errors import Refused
 from smsactivator.common.history import Actor
+from smsactivator.common.seen import refuse_outdated
 from wallet.deciding import given
 from wallet.ledger import WalletMissing
 from wallet.limits import require
@@ -32,15 +33,16 @@ class HeldByDecision(Refused):
     code = "held_by_decision"
 
 
-def freeze(person: Any, wallet_id: int, *, reason: str) -> Wallet:
+def freeze(person: Any, wallet_id: int, *, reason: str, seen: int | None = None) -> Wallet:
     """Let nothing be spent from the wallet until it is unfrozen; refunds still arrive.
 
-    Locks the wallet. Raises PermissionDenied, ReasonMissing, WalletMissing, StandingRefused.
+    Locks the wallet. Raises PermissionDenied, ReasonMissing, WalletMissing, Outdated,
+    StandingRefused.
     """
     require(person, "wallet.freeze_wallet")
     reason = given(reason)
     with transaction.atomic():
-        wallet = lock_wallet(wallet_id)
+        wallet = lock_wallet(wallet_id, seen)
         if not can_proceed(wallet.freeze):
             raise refused(wallet)
         wallet.freeze()
@@ -48,7 +50,7 @@ def freeze(person: Any, wallet_id: int, *, reason: str) -> Wallet:
         return wallet
 
 
-def unfreeze(person: Any, wallet_id: int, *, reason: str) -> Wallet:
+def unfreeze(person: Any, wallet_id: int, *, reason: str, seen: int | None = None) -> Wallet:
     """Let the wallet be spent from again.
 
     Locks the wallet. Raises as ``freeze``, and HeldByDecision while a chargeback claim or a
@@ -57,7 +59,7 @@ def unfreeze(person: Any, wallet_id: int, *, reason: str) -> Wallet:
     require(person, "wallet.freeze_wallet")
     reason = given(reason)
     with transaction.atomic():
-        wallet = lock_wallet(wallet_id)
+        wallet = lock_wallet(wallet_id, seen)
         if not can_proceed(wallet.unfreeze):
             raise refused(wallet)
         if held := holders(wallet_id):
@@ -77,11 +79,15 @@ def lock_customer(customer_id: int) -> None:
     Customer.objects.select_for_update(no_key=True).get(pk=customer_id)
 
 
-def lock_wallet(wallet_id: int) -> Wallet:
-    """The wallet, locked, after any orders. Raises WalletMissing."""
+def lock_wallet(wallet_id: int, seen: int | None = None) -> Wallet:
+    """The wallet, locked, after any orders, as the page showed it.
+
+    Raises WalletMissing, Outdated.
+    """
     wallet = Wallet.objects.select_for_update(no_key=True).filter(pk=wallet_id).first()
     if wallet is None:
         raise WalletMissing(f"There is no wallet {wallet_id}.")
+    refuse_outdated(wallet, seen)
     return wallet
 
 

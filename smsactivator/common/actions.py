@@ -15,17 +15,43 @@ from uuid import uuid4
 from django import forms
 from unfold.widgets import UnfoldAdminTextareaWidget
 
+from smsactivator.common import seen
 from smsactivator.common.errors import Refused
 
 
-class ActionForm(forms.Form):
-    """What an action asks for. ``key`` names this form, so that sent twice it acts once."""
+class KeyedForm(forms.Form):
+    """A form of something new. ``key`` names this form, so that sent twice it acts once."""
 
     key = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
 
+
+class ActionForm(KeyedForm):
+    """What an action asks for. ``seen`` is what the page showed (``smsactivator.common.seen``)."""
+
+    seen = forms.IntegerField(
+        min_value=0,
+        max_value=seen.LARGEST,
+        widget=forms.HiddenInput,
+        error_messages={"required": "This form does not say what it showed: open it anew."},
+    )
+    # The fields that carry what the page shows.
+    carries: tuple[str, ...] = ("seen",)
+
+    def show(self, row: Any, shown: int) -> None:
+        """Carry what the page shows of the row; what was sent already stays as it was sent."""
+        self.fields["seen"].initial = shown
+
     def refuse(self, refusal: Refused) -> None:
-        """Say above the form what the verb refused; what was typed is kept."""
+        """Say above the form what the verb refused; what was typed is kept.
+
+        Whoever was told what happened meanwhile has the row before them as it is now.
+        """
         self.add_error(None, refusal.message)
+        if isinstance(refusal, seen.Outdated):
+            data: Any = self.data.copy()  # type: ignore[attr-defined]
+            for name in self.carries:
+                data[name] = self.fields[name].initial
+            self.data = data
 
 
 class ReasonForm(ActionForm):
@@ -77,6 +103,8 @@ class Action:
     permission: str = ""
     dangerous: bool = False
     why_not: Callable[[Any, Any], str] = lambda _person, _row: ""
+    # How many steps of what the page shows there have been; the verb compares it under its locks.
+    sees: Callable[[Any], int] = seen.of
     # What to think of before this is done to this row, in sentences on the form.
     warns: Callable[[Any], Sequence[str]] = lambda _row: ()
 
@@ -87,6 +115,11 @@ class Action:
     def is_open_to(self, person: Any, row: Any) -> bool:
         """Whether the button stands there."""
         return self.offered(person, row) and not self.why_not(person, row)
+
+
+def without_key(typed: dict[str, Any]) -> dict[str, Any]:
+    """What a form asked for, for a verb that needs no name of the form."""
+    return {name: value for name, value in typed.items() if name != "key"}
 
 
 # From a row to what to think of before something is done to it, in sentences.

@@ -38,6 +38,7 @@ from smsactivator.common.actions import Action, actions_on, warnings_of
 from smsactivator.common.display import NOTHING
 from smsactivator.common.errors import Refused
 from smsactivator.common.links import Link, admin_url, collect
+from smsactivator.common.seen import Outdated
 from smsactivator.common.timeline import timeline
 
 LISTED = 1000  # rows that a list reaches; older ones are found by search and filters
@@ -342,26 +343,30 @@ class ReadOnlyAdmin(BoundedAdmin):
     def action_view(self, request: HttpRequest, object_id: str, name: str) -> HttpResponse:
         """Show what an action will do and ask for what it needs (GET), and do it (POST).
 
-        What the verb refuses is said above the form, which keeps what was typed.
+        What the verb refuses is said above the form, which keeps what was typed, beside the row as
+        it is now.
         """
         action = next((a for a in actions_on(self.opts.label) if a.name == name), None)
         if action is None:
             raise Http404(f"There is no action {name}.")
         if not self.has_view_permission(request) or not action.allowed(request.user):
             raise PermissionDenied
-        obj = self.get_object(request, unquote(object_id))
-        if obj is None:
-            raise Http404(f"There is no {self.opts.verbose_name} {object_id}.")
+        obj, shown = self._look(request, object_id, action)
         back = admin_url(f"{self.opts.app_label}_{self.opts.model_name}_change", obj.pk)
         form = action.form(request.POST if request.method == "POST" else None)
-        status = 200
+        status, over = 200, False
         if request.method == "POST":
             if form.is_valid():
                 try:
                     done = action.run(request.user, obj, form.cleaned_data)
                 except Refused as refusal:
+                    obj, shown = self._look(request, object_id, action)
+                    form.show(obj, shown)
                     form.refuse(refusal)
                     status = refusal.status
+                    over = isinstance(refusal, Outdated) and not action.is_open_to(
+                        request.user, obj
+                    )
                 else:
                     messages.success(request, done.message)
                     return HttpResponseRedirect(done.url or back)
@@ -372,6 +377,8 @@ class ReadOnlyAdmin(BoundedAdmin):
             why = why or "see below how things stand."
             messages.warning(request, f"“{action.label}” is not open to you here: {why}")
             return HttpResponseRedirect(back)
+        else:
+            form.show(obj, shown)
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
@@ -381,10 +388,21 @@ class ReadOnlyAdmin(BoundedAdmin):
             "action": action,
             "warnings": warnings_of(self.opts.label, action, obj),
             "form": form,
+            # Nothing is left to send: it was for what the row is no more.
+            "over": over,
             "back": back,
             "facts": self.all_facts(request, obj),
         }
         return TemplateResponse(request, "smsactivator/action.html", context, status=status)
+
+    def _look(self, request: HttpRequest, object_id: str, action: Action) -> tuple[Any, int]:
+        """The row, and how many steps its page knows of, which are counted before it is read."""
+        obj = self.get_object(request, unquote(object_id))
+        shown = action.sees(obj) if obj is not None else 0
+        obj = self.get_object(request, unquote(object_id))
+        if obj is None:
+            raise Http404(f"There is no {self.opts.verbose_name} {object_id}.")
+        return obj, shown
 
     def buttons(self, request: HttpRequest, obj: Any) -> list[Link]:
         """Beside the actions: forms with a page of their own, each for those who may open it."""

@@ -33,6 +33,7 @@ from wallet.models import (
     Wallet,
 )
 from wallet.tests import exported
+from wallet.tests.forms import carried
 
 pytestmark = pytest.mark.django_db
 
@@ -100,6 +101,10 @@ class Shop:
 
     def sent(self) -> Any:
         return payouts.sent(self.senior, self.other)
+
+    def paid(self) -> Any:
+        finance = world.person(FINANCE, name="fiona")
+        return settlement.mark_paid(finance, self.sent().pk, transaction_hash=payouts.HASH)
 
     def failed(self) -> Any:
         finance = world.person(FINANCE, name="fiona")
@@ -173,6 +178,7 @@ TABLE: list[Row] = [
     ("wallet_payout", "reject", Shop.payout, WHY, {SENIOR, FINANCE}),
     ("wallet_payout", "paid", Shop.sent, {"transaction_hash": payouts.HASH}, {FINANCE}),
     ("wallet_payout", "failed", Shop.sent, {"problem": "Refused"}, {FINANCE}),
+    ("wallet_payout", "came-back", Shop.paid, {"problem": "Sent back"}, {FINANCE}),
     ("wallet_payout", "again", Shop.failed, WHY, {FINANCE}),
     ("wallet_payout", "return", Shop.failed, WHY, {FINANCE}),
     ("wallet_payoutbatch", "export", Shop.batch, {}, {FINANCE}),
@@ -251,7 +257,7 @@ def test_exactly_the_allowed_roles_act(
     shown = client.get(url)
     assert shown.status_code == (200 if role in who else 403)
     assert books() == before
-    answer = client.post(url, {"key": str(uuid4()), **typed})
+    answer = client.post(url, {**carried(row, action), **typed})
 
     if role in who:
         assert answer.status_code == 302, answer.content.decode()
@@ -294,7 +300,7 @@ def test_only_the_requester_withdraws(shop: Shop) -> None:
         owner.force_login(shop.senior)
         stranger.force_login(shop.other)
         url = address(page, "withdraw", row)
-        typed = {"key": str(uuid4())}
+        typed = carried(row, "withdraw")
 
         assert stranger.post(url, typed).status_code == 403
         assert owner.post(url, typed).status_code == 302
@@ -304,7 +310,7 @@ def test_only_the_requester_withdraws(shop: Shop) -> None:
 
 def test_what_is_refused_is_said_above_the_form_which_keeps_what_was_typed(shop: Shop) -> None:
     client = signed_in(SUPPORT)
-    typed = {"key": str(uuid4()), "amount": "6", "reason": "They waited for a week"}
+    typed = carried(shop.ada, "goodwill") | {"amount": "6", "reason": "They waited for a week"}
 
     answer = client.post(address("wallet_customer", "goodwill", shop.ada), typed)
 
@@ -319,7 +325,7 @@ def test_what_is_refused_is_said_above_the_form_which_keeps_what_was_typed(shop:
 @pytest.mark.parametrize("amount", ["", "x", "1e999", "0.00001", "12345678901234567890"])
 def test_bad_input_gets_a_clear_answer_and_changes_nothing(shop: Shop, amount: str) -> None:
     client = signed_in(SENIOR)
-    typed = {"key": str(uuid4()), "amount": amount, "reason": "Because"}
+    typed = carried(shop.ada, "goodwill") | {"amount": amount, "reason": "Because"}
 
     answer = client.post(address("wallet_customer", "goodwill", shop.ada), typed)
 
@@ -329,7 +335,7 @@ def test_bad_input_gets_a_clear_answer_and_changes_nothing(shop: Shop, amount: s
 
 def test_a_double_click_is_one_request(shop: Shop) -> None:
     client = signed_in(SENIOR)
-    typed = {"key": str(uuid4()), "amount": "5", "reason": "Because"}
+    typed = carried(shop.ada, "goodwill") | {"amount": "5", "reason": "Because"}
     url = address("wallet_customer", "goodwill", shop.ada)
 
     first, second = client.post(url, typed), client.post(url, typed)
@@ -340,7 +346,7 @@ def test_a_double_click_is_one_request(shop: Shop) -> None:
 
 def test_a_form_that_is_sent_again_with_other_content_says_what_to_do(shop: Shop) -> None:
     client = signed_in(SENIOR)
-    typed = {"key": str(uuid4()), "amount": "5", "reason": "Because"}
+    typed = carried(shop.ada, "goodwill") | {"amount": "5", "reason": "Because"}
     url = address("wallet_customer", "goodwill", shop.ada)
     client.post(url, typed)
 
@@ -402,7 +408,7 @@ def test_a_stale_tab_says_what_happened(shop: Shop) -> None:
     client = signed_in(FINANCE)
     url = address("wallet_correction", "confirm", row)
 
-    late = client.post(url, {"key": str(uuid4())})
+    late = client.post(url, carried(row, "confirm"))
     again = client.get(url, follow=True)
 
     assert late.status_code == 409

@@ -20,6 +20,7 @@ from smsactivator.tests import world as people_world
 from wallet import admin_batches, batches, payouts, results, settlement, standing
 from wallet.models import FileDownload, Payout, PayoutBatch, ResultFile, ResultLine
 from wallet.tests import paying, world
+from wallet.tests.forms import carried
 from wallet.tests.paying import Crew, taken_to, tron
 from wallet.tests.test_results import HEADER, hash_of, said
 from wallet.tests.test_resultsheets import as_csv
@@ -120,7 +121,7 @@ def test_what_was_shown_is_what_is_frozen_and_a_form_sent_twice_is_one_batch(peo
     one, two = ready(people, 2)
     client = client_of(people.finance)
     shown = client.get(GATHER, {"ids": f"{one.pk}"}).context["form"]
-    typed = {name: shown[name].value() for name in ("profile", "ids", "key")}
+    typed = {name: shown[name].value() for name in ("profile", "ids", "seen", "key")}
     typed["key"] = str(uuid4())
 
     first, again = client.post(GATHER, typed), client.post(GATHER, typed)
@@ -147,7 +148,8 @@ def test_a_payout_leads_to_its_batches_and_names_those_that_were_voided(people):
 
 def test_what_cannot_be_gathered_is_said_on_the_page(people):
     client = client_of(people.finance)
-    nothing = client.post(GATHER, {"profile": "canonical", "ids": "7", "key": str(uuid4())})
+    named = {"profile": "canonical", "ids": "7", "seen": "0", "key": str(uuid4())}
+    nothing = client.post(GATHER, named)
     assert nothing.status_code == 409
     assert "Payout 7: there is no such payout" in words(nothing)
     assert "No approved payout waits to be gathered." in words(client.get(GATHER))
@@ -168,7 +170,7 @@ def test_a_batch_goes_from_step_to_step_and_its_files_are_taken(people):
 
     def act(name: str, by: Client = client, **typed: str) -> Any:
         url = admin_url("wallet_payoutbatch_do", batch.pk, name)
-        return by.post(url, {"key": str(uuid4()), **typed})
+        return by.post(url, {**carried(batch, name), **typed})
 
     assert "None are made before it is exported." in words(client.get(page_of(batch)))
     assert act("export").status_code == 302
@@ -308,14 +310,14 @@ def test_a_file_is_uploaded_looked_at_applied_and_reported(people):
     assert client.get(do).status_code == 200
     assert ResultLine.objects.count() == 0
     assert client_of(people.finance, enforce_csrf_checks=True).post(do).status_code == 403
-    assert client.post(do, {"key": str(uuid4())}).status_code == 302
+    assert client.post(do, carried(file, "apply")).status_code == 302
 
     assert Payout.objects.get(pk=one.pk).transaction_hash == hash_of(one)
     page = words(client.get(answer.url))
     assert "Applied 1 row, 50.0000 USD" in page
     assert f"Paid: {hash_of(one)} {people.finance}" in page
     assert "Apply…" not in page
-    assert client.post(do, {"key": str(uuid4())}).status_code == 302
+    assert client.post(do, carried(file, "apply")).status_code == 302
     assert (ResultLine.objects.count(), paying.paid()) == (1, Decimal(50))
 
 

@@ -824,7 +824,7 @@ def test_payouts_are_told_by_what_became_of_them_and_one_that_fails_later_shows(
         paid = paying.taken_to("paid", people, buyer, "50")
         lost = paying.taken_to("submitted", people, other, "20")
     with on(at(31)):
-        settlement.mark_failed(people.finance, paid.pk, problem="Came back")
+        paying.came_back(people.finance, paid)
         settlement.give_back(people.other, paid.pk, reason="Never arrives")
         settlement.mark_failed(people.finance, lost.pk, problem="Came back")
         ended(people, other)

@@ -22,6 +22,7 @@ from smsactivator.tests import world
 from smsactivator.tests.closing import a_shop, at, charge, close_all, on, seal, sell
 from wallet import closes
 from wallet.models import Close, CloseFigure, Holding, LiabilityCheck, Seal, Transfer
+from wallet.tests.forms import carried
 
 pytestmark = [pytest.mark.django_db, pytest.mark.broken_books]
 
@@ -87,7 +88,7 @@ def test_finance_alone_closes_days_and_months_by_hand(role: str) -> None:
     form = client.get(url)
     assert not Close.objects.exists()
 
-    answer = client.post(url, {"key": str(uuid4())})
+    answer = client.post(url, carried(last, "close"))
 
     if role != "Finance":
         assert form.status_code == answer.status_code == 403
@@ -102,12 +103,12 @@ def test_finance_alone_closes_days_and_months_by_hand(role: str) -> None:
         "2025-11-01",
     ]
     # Sent again, it closes nothing again.
-    assert client.post(url, {"key": str(uuid4())}).status_code == 302
+    assert client.post(url, carried(last, "close")).status_code == 302
     assert Close.objects.count() == 3
     day = Close.objects.get(last=date(2025, 10, 31))
     assert "Close 2025-10…" in text(client.get(admin_url("wallet_close_changelist")))
     month = admin_url("wallet_close_do", day.pk, "close-month")
-    assert client.post(month, {"key": str(uuid4())}).status_code == 302
+    assert client.post(month, carried(day, "close-month")).status_code == 302
     assert Close.objects.get(kind="month").closed_by.username.startswith("Finance")
     # What it says is what the server says.
     assert "Close 2025-10…" not in text(client.get(admin_url("wallet_close_changelist")))
@@ -271,11 +272,12 @@ def test_what_is_held_is_entered_checked_and_said_in_words(made: list[Close]) ->
         "amount": "90.0004",
         "source": "=Statement",
         "key": str(uuid4()),
+        "seen": "0",
     }
     when = "2025-11-03 12:00"
     for url, given in (
         (admin_url("wallet_holding_add"), {**typed, "as_of": when}),
-        (admin_url("wallet_liabilitycheck_add"), {"at": when, "key": str(uuid4())}),
+        (admin_url("wallet_liabilitycheck_add"), {"at": when, "key": str(uuid4()), "seen": "1"}),
     ):
         assert client.get(url).status_code == 200
         assert client.post(url, {}).status_code == 422
@@ -291,7 +293,7 @@ def test_what_is_held_is_entered_checked_and_said_in_words(made: list[Close]) ->
         page = text(client.get(url))
         assert "Short by 0.0001 USD" in page
         assert "\N{MINUS SIGN}0.0001" in page
-    late = {"at": "2999-01-01 00:00", "key": str(uuid4())}
+    late = {"at": "2999-01-01 00:00", "key": str(uuid4()), "seen": "1"}
     refused = client.post(admin_url("wallet_liabilitycheck_add"), late)
     assert refused.status_code == 422
     assert "not known yet" in refused.content.decode()
@@ -320,11 +322,12 @@ def test_an_old_entry_is_not_said_to_cover_anything(made: list[Close]) -> None:
         "source": "Statement",
         "as_of": "2025-11-03 12:00",
         "key": str(uuid4()),
+        "seen": "0",
     }
     client.post(admin_url("wallet_holding_add"), typed)
     said = []
     for when in ("2025-11-04 12:00", "2025-11-04 12:01"):
-        given = {"at": when, "key": str(uuid4())}
+        given = {"at": when, "key": str(uuid4()), "seen": "1"}
         client.post(admin_url("wallet_liabilitycheck_add"), given)
         check = LiabilityCheck.objects.latest("pk")
         page = text(client.get(admin_url("wallet_liabilitycheck_change", check.pk)))
@@ -354,3 +357,29 @@ def test_with_nothing_there_the_pages_say_so() -> None:
         assert said in text(client.get(admin_url(page)))
     assert "no holdings yet" in text(client.get(admin_url("wallet_holding_changelist")))
     assert "0.0000" in text(client.get(admin_url("wallet_liabilitycheck_changelist")))
+
+
+@pytest.mark.parametrize("name", ["close", "close-month"])
+def test_a_close_that_a_colleague_made_meanwhile_is_told_and_nothing_is_closed(name: str) -> None:
+    a_shop()
+    seal(at(2, month=11))
+    frank = world.person("Finance", name="frank")
+    row: Any = Seal.objects.get(day=date(2025, 10, 31))
+    page = "wallet_seal_do"
+    if name == "close-month":
+        closing.close_days(frank, date(2025, 10, 31))
+        row, page = Close.objects.get(last=date(2025, 10, 31)), "wallet_close_do"
+    client = signed_in("Finance")
+    url = admin_url(page, row.pk, name)
+    form = client.get(url).context["form"]
+    typed = {field.name: str(field.value()) for field in form}
+    closing.close_days(frank, date(2025, 11, 1))
+    before = list(Close.objects.values())
+
+    answer = client.post(url, typed)
+
+    assert answer.status_code == 409
+    said = answer.content.decode()
+    assert "The list of closes has changed since you looked at it, so nothing was done." in said
+    assert "frank: closed 2025-11-01 (" in said
+    assert list(Close.objects.values()) == before

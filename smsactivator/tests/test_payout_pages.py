@@ -37,6 +37,7 @@ from wallet.models import (
     Wallet,
 )
 from wallet.tests import paying
+from wallet.tests.forms import carried
 from wallet.tests.test_resultsheets import HEADER, as_csv
 
 pytestmark = pytest.mark.django_db
@@ -99,7 +100,7 @@ def offered(person: User, payout: Payout) -> list[str]:
 def do(person: User, payout: Payout, action: str, **typed: str) -> Any:
     """Send an action's form."""
     url = admin_url("wallet_payout_do", payout.pk, action)
-    return client_of(person).post(url, {"key": str(uuid4()), **typed})
+    return client_of(person).post(url, {**carried(payout, action), **typed})
 
 
 def listed(person: User, **query: str) -> list[int]:
@@ -503,7 +504,7 @@ def test_each_person_is_offered_what_the_state_lets_them_do(people: People) -> N
         ),
         (approved, {"anna": [], "sam": ["reject"], "fiona": ["reject"]}),
         (way, {"anna": [], "sam": [], "fiona": ["paid", "failed"]}),
-        (paid, {"anna": [], "sam": [], "fiona": ["failed"]}),
+        (paid, {"anna": [], "sam": [], "fiona": ["came-back"]}),
         # Who says that it failed does not give it back, who sends it again neither approves nor
         # rejects it, and who asked for it at first takes it back no more.
         (
@@ -610,7 +611,7 @@ def test_whoever_marks_a_payout_as_failed_is_told_that_another_gives_it_back(
 ) -> None:
     payout = sent(people.anna, people.sam)
     url = admin_url("wallet_payout_do", payout.pk, "failed")
-    typed = {"key": str(uuid4()), "problem": "Refused"}
+    typed = carried(payout, "failed") | {"problem": "Refused"}
 
     done = client_of(people.fiona).post(url, typed, follow=True)
 
@@ -698,7 +699,7 @@ def test_whoever_approves_a_second_attempt_is_told_what_failed_before(people: Pe
     with time_machine.travel(NOON, tick=False):
         came_back, refused = (sent(people.anna, people.sam) for _ in range(2))
         settlement.mark_paid(people.fiona, came_back.pk, transaction_hash=HASH)
-        settlement.mark_failed(people.fiona, came_back.pk, problem="The exchange sent it back")
+        paying.came_back(people.fiona, came_back, "The exchange sent it back")
         settlement.mark_failed(people.frank, refused.pk, problem="Refused")
         for one in (came_back, refused):
             assert "Attempt 1" not in facts(page(people.sam, one), "Approval")
@@ -916,7 +917,7 @@ def test_rejecting_says_where_the_money_of_a_terminated_customer_is(people: Peop
 
     done = person.post(
         admin_url("wallet_payout_do", payout.pk, "reject"),
-        {"key": str(uuid4()), "reason": "The account has ended"},
+        carried(payout, "reject") | {"reason": "The account has ended"},
         follow=True,
     )
 
@@ -949,7 +950,8 @@ def test_finance_says_what_became_of_a_payout_and_what_follows(people: People) -
         "TRX",
     )
 
-    assert do(people.fiona, payout, "failed", problem="Came back").status_code == 302
+    assert do(people.fiona, payout, "failed", problem="Came back").status_code == 409
+    assert do(people.fiona, payout, "came-back", problem="Came back").status_code == 302
     assert do(people.fiona, payout, "again", reason="It was down").status_code == 302
     assert (fresh(payout).state, fresh(payout).attempt) == (State.REQUESTED, 2)
     assert do(people.frank, payout, "approve").status_code == 302
@@ -968,20 +970,27 @@ def test_a_stale_tab_and_a_form_sent_twice_decide_once(people: People) -> None:
     payout = asked(people.anna, "50", world.customer(funds="100"))
     url = {name: admin_url("wallet_payout_do", payout.pk, name) for name in ("approve", "reject")}
     first, stale = client_of(people.sam), client_of(people.fiona)
-    typed = {"key": str(uuid4()), "reason": "Looked at it"}
+    typed = {name: carried(payout, name) | {"reason": "Looked at it"} for name in url}
     assert first.get(url["approve"]).status_code == 200
     assert stale.get(url["reject"]).status_code == 200
 
     answers = [
-        first.post(url["approve"], typed).status_code,
-        first.post(url["approve"], typed).status_code,
+        first.post(url["approve"], typed["approve"]).status_code,
+        first.post(url["approve"], typed["approve"]).status_code,
     ]
     paying.exported(payout)
-    late = stale.post(url["reject"], typed)
+    late = stale.post(url["reject"], typed["reject"])
 
     assert answers == [302, 409]
     assert late.status_code == 409
-    assert f"{payout} is “Exported” by now: look at it again." in plain(late.content.decode())
+    said = plain(late.content.decode())
+    assert f"{payout} has changed since you looked at it, so nothing was done." in said
+    assert "Meanwhile: sam: Approved: Looked at it (" in said
+    # Of what the row is now there is nothing to reject.
+    assert b'type="submit" class="button">Reject' not in late.content
+    assert f"{payout} is “Exported” by now: look at it again." in plain(
+        do(people.fiona, payout, "reject", reason="Looked at it").content.decode()
+    )
     now = fresh(payout)
     assert (now.state, now.approved_by, balance(payout)) == (
         State.EXPORTED,

@@ -75,6 +75,7 @@ from wallet.models import (
     Wallet,
 )
 from wallet.tests import exported
+from wallet.tests.forms import carried
 
 __all__ = ["mails_go_to", "server", "shop"]
 
@@ -205,6 +206,7 @@ ACTIONS: dict[str, set[str]] = {
     "wallet.Payout: reject": {SENIOR, FINANCE, ADMIN},
     "wallet.Payout: paid": {FINANCE, ADMIN},
     "wallet.Payout: failed": {FINANCE, ADMIN},
+    "wallet.Payout: came-back": {FINANCE, ADMIN},
     "wallet.Payout: again": {FINANCE, ADMIN},
     "wallet.Payout: return": {FINANCE, ADMIN},
     "wallet.PayoutBatch: export": {FINANCE, ADMIN},
@@ -536,7 +538,7 @@ def test_deliveries(role: str, server: Any) -> None:
     client = client_of(somebody(role))
 
     def act(out: Outbound, action: str) -> tuple[int, str]:
-        typed = {"key": str(uuid4()), "reason": "Seen in the log"}
+        typed = carried(out, action) | {"reason": "Seen in the log"}
         answer = client.post(admin_url("support_outbound_do", out.pk, action), typed)
         return answer.status_code, Outbound.objects.get(pk=out.pk).state
 
@@ -569,17 +571,18 @@ def test_the_calendar(role: str, rows: dict[str, Any]) -> None:
 
     added = client.post(
         admin_url("support_calendar_do", pk, "add-exception"),
-        {"key": str(uuid4()), "day": "2031-05-05", "note": "Moving"},
+        carried(Calendar.objects.get(), "add-exception") | {"day": "2031-05-05", "note": "Moving"},
     )
     removed = client.post(
         admin_url("support_calendarexception_do", rows["support_calendarexception"], "remove"),
-        {"key": str(uuid4()), "reason": "Not moving"},
+        carried(CalendarException.objects.get(day="2030-01-02"), "remove")
+        | {"reason": "Not moving"},
     )
     now = Calendar.objects.get()
     changed = client.post(
         admin_url("support_calendar_do", pk, "change"),
-        {
-            "key": str(uuid4()),
+        carried(now, "change")
+        | {
             "reason": "Summer",
             "zone": now.zone,
             "opens": "08:00",
@@ -626,14 +629,16 @@ def test_exports(role: str, shop: dict[str, Any]) -> None:
     waiting = exported.asked(somebody(FINANCE), "orders")
     url = admin_url("wallet_export_do", waiting.pk, "cancel")
     assert forged.post(url, {"key": str(uuid4())}).status_code == 403
-    cancelled = client.post(url, {"key": str(uuid4())})
+    cancelled = client.post(url, carried(waiting, "cancel"))
     assert cancelled.status_code == (302 if allowed else 403)
     assert exported.fresh(waiting).state == ("cancelled" if allowed else "queued")
 
 
 # --- payouts --------------------------------------------------------------------------------------
 
-PAYOUT_STEPS = ("approve", "reject", "withdraw", "paid", "failed", "again", "return")
+PAYOUT_STEPS = (
+    *("approve", "reject", "withdraw", "paid", "failed", "came-back", "again", "return"),
+)
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -649,6 +654,8 @@ def test_payouts(role: str) -> None:
             payout = payouts.asked(agent)
         else:
             payout = payouts.sent(agent, finance)
+        if action == "came-back":
+            settlement.mark_paid(other, payout.pk, transaction_hash=payouts.HASH)
         if action in {"again", "return"}:
             settlement.mark_failed(other, payout.pk, problem="Refused")
         url = admin_url("wallet_payout_do", payout.pk, action)
@@ -657,7 +664,7 @@ def test_payouts(role: str) -> None:
         assert strict.post(url, {"key": str(uuid4()), **typed}).status_code == 403, action
         assert everything() == before, action
 
-        answer = client_of(person).post(url, {"key": str(uuid4()), **typed})
+        answer = client_of(person).post(url, {**typed, **carried(payout, action)})
 
         assert answer.status_code in {302, 403}, action
         assert (everything() != before) == (answer.status_code == 302), action
@@ -675,11 +682,11 @@ def test_who_requests_a_payout_never_approves_it() -> None:
     before = everything()
 
     url = admin_url("wallet_payout_do", own.pk, "approve")
-    assert client_of(person).post(url, {"key": str(uuid4()), "reason": ""}).status_code == 403
+    assert client_of(person).post(url, carried(own, "approve")).status_code == 403
     assert everything() == before
 
     url = admin_url("wallet_payout_do", own.pk, "withdraw")
-    assert client_of(person).post(url, {"key": str(uuid4())}).status_code == 302
+    assert client_of(person).post(url, carried(own, "withdraw")).status_code == 302
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -15,7 +15,7 @@ from django.template.response import TemplateResponse
 from unfold.forms import ActionForm as ListActionForm
 from unfold.widgets import UnfoldAdminTextareaWidget
 
-from smsactivator.common.actions import ActionForm, ReasonForm
+from smsactivator.common.actions import KeyedForm, ReasonForm
 from smsactivator.common.display import amount
 from smsactivator.common.errors import Refused
 from smsactivator.common.links import admin_url, anchor
@@ -25,8 +25,10 @@ from support.models import LONGEST_BODY, Ticket
 from wallet.pages import customer_link
 
 
-class DecisionForm(ReasonForm):
+class DecisionForm(KeyedForm):
     """One reason and one reply for all."""
+
+    reason = ReasonForm.base_fields["reason"]
 
     body = forms.CharField(
         label="Reply to each customer",
@@ -70,7 +72,7 @@ def view(model_admin: Any, request: HttpRequest, name: str) -> HttpResponse:
         raise Http404(f"There is no step {name}.")
     if not model_admin.has_view_permission(request) or not request.user.has_perm(step.permission):
         raise PermissionDenied
-    kind: type[ActionForm] = DecisionForm if step.decides else ActionForm
+    kind: type[KeyedForm] = DecisionForm if step.decides else KeyedForm
     context = {
         **model_admin.admin_site.each_context(request),
         "opts": model_admin.opts,

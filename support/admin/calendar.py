@@ -21,7 +21,7 @@ from unfold.widgets import (
 )
 
 from smsactivator.common import actions
-from smsactivator.common.actions import Action, ActionForm, Done, ReasonForm
+from smsactivator.common.actions import Action, ActionForm, Done, ReasonForm, without_key
 from smsactivator.common.admin import Facts, ReadOnlyAdmin, Table
 from smsactivator.common.display import GOOD, NOTHING, QUIET, badge
 from smsactivator.common.links import Link, admin_url, anchor
@@ -100,19 +100,17 @@ class ExceptionForm(ActionForm):
 
 
 def _change(person: Any, _calendar: Calendar, typed: dict[str, Any]) -> Done:
-    calendars.change(person, **{name: value for name, value in typed.items() if name != "key"})
+    calendars.change(person, **without_key(typed))
     return Done("The calendar is changed. Due times of open tickets are being recalculated.")
 
 
 def _add(person: Any, _calendar: Calendar, typed: dict[str, Any]) -> Done:
-    exception = calendars.add_exception(
-        person, **{name: value for name, value in typed.items() if name != "key"}
-    )
+    exception = calendars.add_exception(person, **without_key(typed))
     return Done(f"{exception.day} is an exception. Due times are being recalculated.")
 
 
 def _remove(person: Any, exception: CalendarException, typed: dict[str, Any]) -> Done:
-    day = calendars.remove_exception(person, exception.pk, reason=typed["reason"])
+    day = calendars.remove_exception(person, exception.pk, **without_key(typed))
     return Done(f"{day} is a day like others again. Due times are being recalculated.", _page())
 
 

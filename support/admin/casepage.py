@@ -37,6 +37,7 @@ from smsactivator.common.display import (
 )
 from smsactivator.common.errors import Invalid, Refused
 from smsactivator.common.links import Link, admin_url, joined
+from smsactivator.common.seen import Outdated
 from support import cases, casework, macros, payouts, replies
 from support.admin.forms import (
     ActForm,
@@ -361,7 +362,7 @@ def keep(form: forms.Form, refusal: Refused, ticket: Ticket) -> None:
     data: Any = form.data
     data = data.copy()
     data["key"] = str(uuid4())
-    if isinstance(refusal, casework.Outdated):
+    if isinstance(refusal, Outdated):
         data["seen"] = str(ticket.version)
     form.data = data
 

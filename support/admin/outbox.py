@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
 from smsactivator.common import actions
-from smsactivator.common.actions import Action, Done, ReasonForm
+from smsactivator.common.actions import Action, Done, ReasonForm, without_key
 from smsactivator.common.admin import Facts, ReadOnlyAdmin
 from smsactivator.common.display import (
     BAD,
@@ -70,7 +70,7 @@ actions.register(
             _state(outbound) in {Outbound.State.FAILED, Outbound.State.UNKNOWN}
         ),
         run=lambda person, outbound, typed: Done(
-            f"{outbox.retry(person, outbound.pk, reason=typed['reason'])} is queued again."
+            f"{outbox.retry(person, outbound.pk, **without_key(typed))} is queued again."
         ),
     ),
     Action(
@@ -82,8 +82,7 @@ actions.register(
         permission=outbox.PERMISSION,
         offered=lambda _person, outbound: _state(outbound) == Outbound.State.UNKNOWN,
         run=lambda person, outbound, typed: Done(
-            f"{outbox.confirm_sent(person, outbound.pk, reason=typed['reason'])} counts as "
-            "delivered."
+            f"{outbox.confirm_sent(person, outbound.pk, **without_key(typed))} counts as delivered."
         ),
     ),
     Action(
@@ -98,7 +97,7 @@ actions.register(
             and _state(outbound) in {Outbound.State.SENT, Outbound.State.UNKNOWN}
         ),
         run=lambda person, outbound, typed: Done(
-            f"{outbox.mark_bounced(person, outbound.pk, reason=typed['reason'])} has failed."
+            f"{outbox.mark_bounced(person, outbound.pk, **without_key(typed))} has failed."
         ),
         dangerous=True,
     ),

@@ -13,6 +13,7 @@ from support import delivery, outbox
 from support.models import Outbound, Ticket
 from support.tests import threads
 from support.tests.mailserver import Answers
+from wallet.tests.forms import carried
 
 pytestmark = pytest.mark.django_db
 
@@ -59,7 +60,7 @@ def test_a_failed_delivery_is_retried_from_the_front_page_in_three_steps(server)
     assert f"{page.removesuffix('change/')}do/sent/" not in shown
     answer = client.post(
         admin_url("support_outbound_do", outbound.pk, "retry"),
-        {"reason": "The address works again", "key": "7b0c1b9c-7f7c-4c0f-8a6e-0a7d9b6f0f11"},
+        carried(outbound, "retry") | {"reason": "The address works again"},
     )
 
     assert answer.status_code == 302
@@ -79,7 +80,7 @@ def test_what_is_no_longer_so_is_refused_in_words(server) -> None:
 
     answer = client.post(
         admin_url("support_outbound_do", outbound.pk, "retry"),
-        {"reason": "Nothing came", "key": "7b0c1b9c-7f7c-4c0f-8a6e-0a7d9b6f0f12"},
+        carried(outbound, "retry") | {"reason": "Nothing came"},
     )
 
     assert answer.status_code == 409

@@ -17,6 +17,7 @@ from support.tests.world import agent, ask, decide, denied, fresh, senior, write
 from wallet import keys
 from wallet.deciding import OwnRequest
 from wallet.tests.attack import RESTRICT, assert_refused
+from wallet.tests.forms import carried
 
 pytestmark = pytest.mark.django_db
 
@@ -30,7 +31,11 @@ def enter(by: Any, about: Ticket, /, **typed: Any) -> Any:
     """Send the form of the page of the ticket's customer."""
     client = Client()
     client.force_login(by)
-    form = {"key": str(uuid4()), "channel": "email", "body": "I called you\n", **typed}
+    form = carried(about.customer, "enter") | {
+        "channel": "email",
+        "body": "I called you\n",
+        **typed,
+    }
     return client.post(admin_url("wallet_customer_do", about.customer_id, "enter"), form)
 
 

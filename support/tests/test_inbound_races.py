@@ -10,6 +10,7 @@ from django.db import connection
 from django.utils import timezone
 
 from refunds.tests import world
+from smsactivator.common.seen import Outdated
 from support import cases, casework, clocks, inbound
 from support.attachments import Upload
 from support.inbound import KeyConflict
@@ -116,7 +117,7 @@ def test_a_message_and_a_reply_at_once_leave_no_message_unseen():
         deliver(replied)
         assert fresh(ticket).waiting_since == wrote.created_at
     else:
-        assert isinstance(replied, casework.Outdated)
+        assert isinstance(replied, Outdated)
         assert ticket.messages.count() == 2
 
 

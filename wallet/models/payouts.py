@@ -387,9 +387,13 @@ class Payout(FSMModelMixin, models.Model):
     def pay(self) -> None:
         """It was sent, by a transaction on its network."""
 
-    @transition("state", source=[State.EXPORTED, State.SUBMITTED, State.PAID], target=State.FAILED)
+    @transition("state", source=[State.EXPORTED, State.SUBMITTED], target=State.FAILED)
     def fail(self) -> None:
-        """It was not sent, or came back."""
+        """It was not sent."""
+
+    @transition("state", source=State.PAID, target=State.FAILED)
+    def come_back(self) -> None:
+        """What it was paid by came back, or paid nobody."""
 
     @transition("state", source=State.FAILED, target=State.REQUESTED)
     def send_again(self) -> None:

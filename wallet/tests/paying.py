@@ -76,6 +76,14 @@ def submitted(payout: Payout) -> Payout:
     return Payout.objects.get(pk=payout.pk)
 
 
+def came_back(by: Any, payout: Payout, problem: str = "Came back") -> Payout:
+    """What its transaction paid is back, as somebody says who looked at that."""
+    paid = Payout.objects.get(pk=payout.pk)
+    return settlement.mark_came_back(
+        by, paid.pk, transaction_hash=paid.transaction_hash, problem=problem
+    )
+
+
 def voided(payout: Payout) -> Payout:
     batch = payout.lines.get(live=True).batch_id
     batches.void(world.person("Finance"), batch, reason="Not sent")

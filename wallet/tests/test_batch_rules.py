@@ -394,7 +394,7 @@ def test_a_batch_of_which_a_payout_was_paid_is_not_voided(people, payout, result
     batch = exported(people, payout)
     settlement.mark_paid(people.finance, payout.pk, transaction_hash=HASH)
     if result == "came back":
-        settlement.mark_failed(people.finance, payout.pk, problem="Bounced")
+        paying.came_back(people.finance, payout, "Bounced")
     assert_refused(
         CHECK,
         f"batch {batch.pk} is voided, and its payout {payout.pk} was paid",

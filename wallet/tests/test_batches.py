@@ -526,7 +526,7 @@ def test_a_batch_of_which_a_payout_was_paid_is_not_voided(people, result):
     batch = batches.export(people.finance, gathered(people).pk)
     settlement.mark_paid(people.finance, payout.pk, transaction_hash=HASH)
     if result == "came back":
-        settlement.mark_failed(people.finance, payout.pk, problem="Bounced")
+        paying.came_back(people.finance, payout, "Bounced")
 
     with pytest.raises(BatchHeld, match=f"^{payout.reference}: a result is known"):
         batches.void(people.other, batch.pk, reason="No")

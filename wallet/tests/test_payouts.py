@@ -921,11 +921,11 @@ def test_a_paid_payout_can_fail_and_be_found_paid_after_all(people, buyer):
     payout = taken_to(State.SUBMITTED, people, buyer)
     settlement.mark_paid(people.finance, payout.pk, transaction_hash=HASH)
 
-    settlement.mark_failed(people.finance, payout.pk, problem="Came back")
+    paying.came_back(people.finance, payout, "Came back")
     assert (state_of(payout), paying.pending(), paying.paid()) == ("failed", 50, 0)
     settlement.mark_paid(people.finance, payout.pk, transaction_hash=HASH)
     assert (state_of(payout), paying.pending(), paying.paid()) == ("paid", 0, 50)
-    settlement.mark_failed(people.finance, payout.pk, problem="Came back again")
+    paying.came_back(people.finance, payout, "Came back again")
 
     assert paying.moves(payout) == [
         ("payout", f"payout:{payout.pk}:request"),
@@ -956,7 +956,7 @@ def test_a_failed_payout_is_sent_again_under_its_reference_and_approved_anew(peo
     settlement.mark_paid(
         people.finance, payout.pk, transaction_hash=HASH, fee=Decimal(1), fee_currency="TRX"
     )
-    settlement.mark_failed(people.finance, payout.pk, problem="Came back")
+    paying.came_back(people.finance, payout, "Came back")
 
     again = settlement.send_again(people.finance, payout.pk, reason="Address unblocked")
 
@@ -1073,7 +1073,10 @@ def test_a_failed_payout_is_given_back_to_the_wallet(people, buyer, state):
 @pytest.mark.parametrize("state", [State.SUBMITTED, State.PAID])
 def test_who_says_that_it_failed_does_not_give_it_back(people, buyer, state):
     payout = taken_to(state, people, buyer)
-    failed = settlement.mark_failed(people.finance, payout.pk, problem="Bounced")
+    if state == State.PAID:
+        failed = paying.came_back(people.finance, payout, "Bounced")
+    else:
+        failed = settlement.mark_failed(people.finance, payout.pk, problem="Bounced")
     # Said again by another, it is still the first who said so.
     settlement.mark_failed(people.other, payout.pk, problem="Bounced")
     assert failed.failed_by == people.finance
@@ -1113,7 +1116,7 @@ def test_who_said_that_it_failed_is_forgotten_once_it_is_paid_or_sent_again(peop
     assert list(
         Payout.objects.filter(pk__in=[paid.pk, again.pk]).values_list("failed_by", flat=True)
     ) == [None, None]
-    settlement.mark_failed(people.other, paid.pk, problem="Came back")
+    paying.came_back(people.other, paid, "Came back")
     assert settlement.give_back(people.finance, paid.pk, reason="Never").state == "returned"
 
 
@@ -1138,7 +1141,7 @@ def paid_and_closed(people: Crew, ending: str = "closed") -> tuple[Any, Payout]:
     buyer = world.customer("50")
     payout = taken_to(State.PAID, people, buyer)
     wallet_in(ending, buyer)
-    settlement.mark_failed(people.finance, payout.pk, problem="Came back")
+    paying.came_back(people.finance, payout, "Came back")
     return buyer, payout
 
 

@@ -547,7 +547,7 @@ def test_a_report_of_a_payment_that_came_back_does_not_pay_it_again(people, by_a
         results.apply(people.finance, sent(people, said(payout)).pk)
     else:
         settlement.mark_paid(people.finance, payout.pk, transaction_hash=hash_of(payout))
-    settlement.mark_failed(people.finance, payout.pk, problem="It bounced")
+    paying.came_back(people.finance, payout, "It bounced")
 
     report = sent(people, said(payout, "completed", transaction_hash=hash_of(payout)))
     assert planned(report) == {2: (Verdict.REFUSED, CAME_BACK)}
