@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     initial = True
 
     dependencies = [
-        ('smsactivator', '0004_payouts'),
+        ('smsactivator', '0006_drafts'),
     ]
 
     operations = [

@@ -11,7 +11,7 @@ SQL = Path(__file__).resolve().parent.parent / "sql"
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('wallet', '0017_rare_transfers'),
+        ('wallet', '0018_claims_follow_accounts'),
     ]
 
     operations = [
