@@ -121,6 +121,15 @@ def ledger_goes_by_the_tests_clock(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
+def broker_is_trusted():
+    """What a test has met with its broker is no other test's."""
+    yield
+    from smsactivator.common import queueing
+
+    queueing.forget()
+
+
+@pytest.fixture(autouse=True)
 def books_agree(request):
     """After each test that moves money the audit passes, whatever the test was for.
 

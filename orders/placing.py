@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
@@ -11,6 +10,7 @@ from orders.models import Offer, Order
 from smsactivator.common import history
 from smsactivator.common.errors import NotFound, Refused
 from smsactivator.common.history import Actor
+from smsactivator.common.queueing import queue
 from wallet import ledger
 from wallet.models import Account, Customer, Transfer
 
@@ -61,12 +61,8 @@ def place(
             raise CustomerSuspended(f"Customer {customer.external_id} is suspended.")
         order = _create(customer, offer, idempotency_key, actor)
         # A broker that is down must not undo the order: the beat finds what was never queued.
-        transaction.on_commit(lambda: _queue_allocation(order.pk), robust=True)
+        transaction.on_commit(lambda: queue(tasks.allocate, order.pk), robust=True)
         return order, True
-
-
-def _queue_allocation(order_id: int) -> None:
-    tasks.allocate.apply_async(args=[order_id], expires=settings.TASK_EXPIRES)
 
 
 def _offer_for_sale(offer_id: int) -> Offer:

@@ -355,11 +355,15 @@ CELERY_TASK_ROUTES = {
 }
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": 300,
-    # A broker that accepts and stays silent must not hold a storefront's request.
     "socket_connect_timeout": 3,
     "socket_timeout": 5,
     "global_keyprefix": environment.text("REDIS_PREFIX"),
 }
+# A broker that accepts and stays silent must not hold a storefront's request. On connections that
+# were there and that are made anew four answers are waited for: the order is answered in 2 s.
+BROKER_WRITE_OPTIONS = {"socket_connect_timeout": 0.3, "socket_timeout": 0.3, "max_retries": 0}
+# After a broker did not answer, a process queues nothing for so long: the beat does.
+BROKER_PAUSE = BEAT_SECONDS
 # A late message that nobody needs any more is dropped: the next beat does its work. The machines'
 # clocks need not agree to the second.
 TASK_EXPIRES = 60

@@ -11,7 +11,6 @@ from collections.abc import Collection
 from datetime import date, time, timedelta
 from typing import Any
 
-from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.utils import timezone
@@ -19,6 +18,7 @@ from django.utils import timezone
 from smsactivator.common import history
 from smsactivator.common.errors import Invalid, NotFound, Refused
 from smsactivator.common.history import Actor
+from smsactivator.common.queueing import queue
 from smsactivator.common.seen import refuse_outdated
 from support import business, clock, tasks
 from support.business import Hours
@@ -206,8 +206,4 @@ def _changed(row: Calendar, around: date) -> None:
         day = last - timedelta(days=business.SEARCHED_DAYS)
         while day <= last:
             day = calendar.next_working_day(day)
-    transaction.on_commit(_queue_recalculation, robust=True)
-
-
-def _queue_recalculation() -> None:
-    tasks.recalculate_open_tickets.apply_async(expires=settings.TASK_EXPIRES)
+    transaction.on_commit(lambda: queue(tasks.recalculate_open_tickets), robust=True)

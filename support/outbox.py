@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Min
 from django.utils import timezone
@@ -13,6 +12,7 @@ from django.utils import timezone
 from smsactivator.common import history
 from smsactivator.common.errors import NotFound, Refused
 from smsactivator.common.history import Actor
+from smsactivator.common.queueing import queue as queue_task
 from smsactivator.common.seen import refuse_outdated
 from support import clocks, mails, tasks
 from support.models import Message, Outbound, Ticket
@@ -83,14 +83,10 @@ def queue(message: Message) -> None:
 
 def schedule(outbound: Outbound) -> None:
     """Queue the delivery's task when the transaction commits."""
-    pk, way = outbound.pk, outbound.way
+    pk = outbound.pk
     # A broker that is down must not undo the message: the beat finds what was never queued.
-    transaction.on_commit(lambda: _queue_task(pk, way), robust=True)
-
-
-def _queue_task(pk: int, way: str) -> None:
-    task = tasks.send if way == Outbound.Way.EMAIL else tasks.show
-    task.apply_async(args=[pk], expires=settings.TASK_EXPIRES)
+    task = tasks.send if outbound.way == Outbound.Way.EMAIL else tasks.show
+    transaction.on_commit(lambda: queue_task(task, pk), robust=True)
 
 
 # --- what people do ---

@@ -13,7 +13,6 @@ import logging
 import zlib
 from collections.abc import Iterator
 from datetime import timedelta
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -27,6 +26,7 @@ from smsactivator.common.errors import NotFound, Refused
 from smsactivator.common.history import Actor
 from smsactivator.common.moments import ahead
 from smsactivator.common.periods import Period
+from smsactivator.common.queueing import queue
 from smsactivator.common.seen import refuse_outdated
 from wallet import tasks
 from wallet.deciding import same_request
@@ -117,7 +117,7 @@ def ask(person: Any, dataset: str, period: Period, *, key: UUID) -> Export:
             )
         export = Export(request_key=key, requested_at=timezone.now(), **content)
         history.create([export], actor=Actor.person(person), reason="Asked for")
-        transaction.on_commit(partial(_queue, export.pk), robust=True)
+        transaction.on_commit(lambda: queue(tasks.write_export, export.pk), robust=True)
     log.info(
         "user %s asks for export %s: %s, %s to %s",
         *(person.pk, export.pk, dataset, period.since, period.until),
