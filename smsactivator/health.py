@@ -13,6 +13,8 @@ from django.utils import timezone
 from django.utils.log import log_response
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from orders.models import Upstream
 from orders.queries import oldest_due, oldest_unlooked
@@ -109,7 +111,13 @@ def _age(moment: datetime | None) -> float | None:
 
 
 def _broker_answers() -> bool:
-    broker = redis.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=2, socket_timeout=2)
+    broker = redis.Redis.from_url(
+        settings.REDIS_URL,
+        socket_connect_timeout=2,
+        socket_timeout=2,
+        # By itself it would ask a silent one again and again, while the monitor waits.
+        retry=Retry(NoBackoff(), 0),
+    )
     try:
         return bool(broker.ping())
     except redis.RedisError:

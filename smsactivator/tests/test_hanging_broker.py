@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import time_machine
 from django.conf import settings as configured
+from django.test import Client
 from django.utils import timezone
 
 from orders import allocation
@@ -134,3 +135,14 @@ def test_the_next_order_does_not_even_ask_a_silent_broker(relay, placed):
     placed()
 
     assert relay.connections == met
+
+
+def test_health_asks_a_silent_broker_once(relay, settings):
+    relay.silent.set()
+    settings.REDIS_URL = relay.url
+
+    answer = Client().get("/healthz")
+
+    assert answer.status_code == 503
+    assert "The broker does not answer." in answer.json()["problems"]
+    assert relay.connections == 1
