@@ -5,7 +5,7 @@ from typing import Any
 
 from celery import Celery
 from django.conf import settings
-from kombu import Connection
+from kombu.connection import Connection
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "smsactivator.settings")
 
@@ -15,7 +15,10 @@ class App(Celery):
 
     def connection_for_write(self, url: str | None = None, **kwargs: Any) -> Connection:
         options = settings.BROKER_WRITE_OPTIONS | (kwargs.pop("transport_options", None) or {})
-        return super().connection_for_write(url, transport_options=options, **kwargs)
+        connection: Connection = super().connection_for_write(
+            url, transport_options=options, **kwargs
+        )
+        return connection
 
 
 app = App("smsactivator")

@@ -69,13 +69,7 @@ def check() -> dict[str, Any]:
             problems.append(f"The last sweep ran {sweep_age:.0f} s ago.")
         if overdue_age is not None and overdue_age > stale:
             problems.append(f"An order has waited {overdue_age:.0f} s for its refund.")
-        problems += [
-            f"The last look at {name} began {(looked_at - now).total_seconds():.0f} s after now: a "
-            "clock is wrong, or was when it began."
-            for name, looked_at in Upstream.objects.filter(ahead("looked_at", now))
-            .order_by("pk")
-            .values_list("code", "looked_at")
-        ]
+        problems += _looks_after(now)
         unlooked_age = _age(oldest_unlooked())
         if (
             unlooked_age is not None
@@ -103,6 +97,16 @@ def check() -> dict[str, Any]:
         "oldest_unlooked_age": unlooked_age,
         "oldest_delivery_age": delivery_age,
     }
+
+
+def _looks_after(now: datetime) -> list[str]:
+    looks = Upstream.objects.filter(ahead("looked_at", now)).order_by("pk")
+    began = [(one.code, one.looked_at - now) for one in looks if one.looked_at is not None]
+    return [
+        f"The last look at {code} began {ahead_by.total_seconds():.0f} s after now: a clock is "
+        "wrong, or was when it began."
+        for code, ahead_by in began
+    ]
 
 
 def _age(moment: datetime | None) -> float | None:
