@@ -213,6 +213,7 @@ UNFOLD: dict[str, Any] = {
                     _page("Payout batches", "inventory_2", "wallet.payoutbatch"),
                     _page("Result files", "task", "wallet.resultfile"),
                     _page("Payout methods", "currency_exchange", "wallet.payoutmethod"),
+                    _page("Refused addresses", "block", "wallet.refusedaddress"),
                     _page("Closes", "event_available", "wallet.close"),
                     _page("Liabilities checks", "verified_user", "wallet.liabilitycheck"),
                     _page("Holdings", "account_balance", "wallet.holding"),

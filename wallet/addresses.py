@@ -33,6 +33,8 @@ NETWORKS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("BSC", "BEP-20", ("BNB",)),
     ("POLYGON", "", ("MATIC", "POL")),
 )
+# Accounts below this number are the programs of the network itself, and 0x…dEaD.
+OWN_PROGRAMS = 2**16
 # Bounceable and not; a test network's has 0x80 set beside.
 TON_TAGS = {0x11, 0x51}
 
@@ -69,6 +71,24 @@ def check(method: PayoutMethod, address: str, memo: str = "") -> tuple[str, str]
             "A memo is up to 64 letters and digits, with spaces, dots and dashes between them."
         )
     return address, memo
+
+
+def key_of(address_format: str, address: str) -> str:
+    """The address however it is written: the same for all that go to the same place.
+
+    The database computes the same (``address_key``).
+    """
+    if address_format == Format.EVM:
+        return address.lower()
+    if address_format == Format.TON:
+        # The workchain and the account, without whether a payment bounces.
+        return base64.urlsafe_b64decode(address)[1:34].hex()
+    return address
+
+
+def problem_with(address_format: str, address: str) -> str:
+    """What is wrong with an address of this format, in words; "" if nothing is."""
+    return _CHECKS[Format(address_format)](address)
 
 
 def check_hash(method: PayoutMethod, transaction_hash: str) -> str:
@@ -114,7 +134,7 @@ def _tron(address: str) -> str:
         return _TYPO
     if payload[:1] != TRON_MAINNET or len(payload) != 21:
         return _TYPO
-    return "" if any(payload[1:]) else _ZERO
+    return _nobodys(payload[1:])
 
 
 def _evm(address: str) -> str:
@@ -136,7 +156,19 @@ def _evm(address: str) -> str:
         )
     if digits != right:
         return _TYPO
-    return "" if int(digits, 16) else _ZERO
+    return _nobodys(bytes.fromhex(digits))
+
+
+def _nobodys(account: bytes) -> str:
+    """Whether nobody has the key of an account of 20 bytes, by how it looks.
+
+    The first are the networks' own programs; what people burn coins at is as easy to remember.
+    """
+    if not any(account):
+        return _ZERO
+    if int.from_bytes(account, "big") < OWN_PROGRAMS or len(set(account)) == 1:
+        return "it is one of which nobody has the key: coins are burnt there."
+    return ""
 
 
 def _solana(address: str) -> str:

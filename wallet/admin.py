@@ -49,6 +49,7 @@ from wallet import admin_decisions as admin_decisions
 from wallet import admin_exports as admin_exports
 from wallet import admin_payout_methods as admin_payout_methods
 from wallet import admin_payouts as admin_payouts
+from wallet import admin_refused_addresses as admin_refused_addresses
 from wallet import keys, queries, statements
 from wallet import timelines as timelines
 from wallet.admin_decisions import wallet_badge

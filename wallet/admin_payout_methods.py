@@ -65,7 +65,7 @@ class PayoutMethodAdmin(ReasonedAdmin):
             ("Coin and network", {"fields": methods.FIXED}),
             (
                 "How it is sent",
-                {"fields": ("memo_rule", "coinspaid_code", "inqud_code", "enabled")},
+                {"fields": ("memo_rule", "contract", "coinspaid_code", "inqud_code", "enabled")},
             ),
         ]
         if self.has_change_permission(request, obj):

@@ -23,7 +23,7 @@ from smsactivator.common import history
 from smsactivator.common.errors import NotFound, Refused
 from smsactivator.common.history import Actor
 from smsactivator.common.seen import counted, refuse_outdated, refuse_unless_shown
-from wallet import payouts, profiles
+from wallet import payouts, profiles, refusing
 from wallet.deciding import RequestConflict, given, same_request
 from wallet.limits import lock, require
 from wallet.models import BatchLine, FileDownload, Payout, PayoutBatch, PayoutFile, Wallet
@@ -189,7 +189,7 @@ def export(person: Any, batch_id: int, *, seen: int | None = None) -> PayoutBatc
     Not by whoever voided an exported batch of the same payouts: who says alone that the first files
     were not sent does not have the second. Locks the person, the batch, the payouts, the wallets.
     Raises PermissionDenied, BatchUnknown, Outdated, BatchElsewhere, OwnVoid; BatchHeld when a
-    wallet was frozen or forfeited since, naming the payouts.
+    wallet was frozen or forfeited since, or an address refused, naming the payouts.
     """
     require(person, BATCH)
     # Lines are frozen, so the files are made before anything is locked.
@@ -208,6 +208,12 @@ def export(person: Any, batch_id: int, *, seen: int | None = None) -> PayoutBatc
             raise BatchHeld(
                 f"{_listed(held)}: the wallet is frozen or forfeited by now. Void {batch} and "
                 "gather the others anew."
+            )
+        if nobodys := refusing.refused_among(locked):
+            listed = _listed([one.reference for one in locked if one.pk in nobodys])
+            raise BatchHeld(
+                f"{listed}: nothing is paid out to the address by now. Void {batch} and gather "
+                "the others anew."
             )
         PayoutFile.objects.bulk_create(
             PayoutFile(
@@ -409,11 +415,14 @@ def _select(
 ) -> Selection:
     """Part the payouts into those that go and those that do not."""
     elsewhere = payouts.gathered(found)
+    nobodys = refusing.refused_among(found)
     going: list[Payout] = []
     left_out: list[tuple[str, str]] = []
     destinations: dict[tuple[Any, ...], str] = {}
     for payout in found:
         why = _why_not(maker, payout, elsewhere.get(payout.pk), wallets)
+        if not why and payout.pk in nobodys:
+            why = f"nothing is paid out to its address, which is {nobodys[payout.pk]}"
         if not why:
             # One transaction may pay a whole file, and two results by one hash are one payment.
             to = (payout.method_id, payout.address, payout.memo)

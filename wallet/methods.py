@@ -34,11 +34,17 @@ def as_customers_call_it(method: PayoutMethod) -> str:
 def save(method: PayoutMethod, fields: Collection[str], *, person: Any, reason: str) -> None:
     """Write a new method, or these ``fields`` of one, with its history.
 
-    Locks the method. Raises PermissionDenied, ReasonMissing, MethodFixed.
+    Locks the method. Raises PermissionDenied, ReasonMissing, MethodFixed, AddressRefused for a
+    contract that is none.
     """
     new = method._state.adding
     require(person, f"wallet.{'add' if new else 'change'}_payoutmethod")
     reason = given(reason)
+    method.contract = method.contract.strip()
+    if method.contract and (
+        problem := addresses.problem_with(method.address_format, method.contract)
+    ):
+        raise addresses.AddressRefused(f"This is no contract on {method.network}: {problem}")
     actor = Actor.person(person)
     with transaction.atomic():
         if new:

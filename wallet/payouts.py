@@ -28,7 +28,7 @@ from smsactivator.common.errors import Invalid, NotFound, Refused, why_refused
 from smsactivator.common.history import Actor
 from smsactivator.common.money import usd
 from smsactivator.common.seen import refuse_outdated
-from wallet import addresses, ledger, standing
+from wallet import addresses, ledger, refusing, standing
 from wallet.deciding import OwnRequest, given, same_request
 from wallet.limits import lock, refuse_over, require
 from wallet.models import (
@@ -145,6 +145,7 @@ def request(
     if way is None:
         raise MethodUnknown(f"Payouts are not made by {method}: choose another coin or network.")
     address, memo = addresses.check(way, address, memo)
+    refusing.refuse(way, address)
     with transaction.atomic():
         lock(person)
         content: dict[str, Any] = {
@@ -220,7 +221,7 @@ def approve(
     attempt and its content, and of no other. Above the payout's ``second_from`` the first approval
     leaves it waiting for a second person's. Locks the person, the payout, the wallet. Raises
     PermissionDenied, PayoutUnknown, Outdated, ContentDiffers, PayoutElsewhere, OwnRequest,
-    TooEarly, OverLimit, PayoutWalletRefused.
+    TooEarly, OverLimit, PayoutWalletRefused, AddressRefused.
     """
     require(person, APPROVE)
     with transaction.atomic():
@@ -233,6 +234,7 @@ def approve(
         refuse_unless(payout, payout.approve)
         _refuse_approver(person, payout)
         refuse_state(standing.lock_wallet(payout.customer_id))
+        refusing.refuse(payout.method, payout.address)
         now = timezone.now()
         if payout.state == State.FIRST_APPROVED:
             payout.second_by, payout.second_at = person, now
@@ -262,8 +264,10 @@ def content_of(payout: Payout) -> str:
 
 def why_not_approve(person: Any, payout: Payout) -> str:
     """Why this person does not approve a waiting payout now; "" if nothing keeps them."""
-    return why_refused(_refuse_approver, person, payout) or why_refused(
-        refuse_state, payout.customer.wallet
+    return (
+        why_refused(_refuse_approver, person, payout)
+        or why_refused(refuse_state, payout.customer.wallet)
+        or why_refused(refusing.refuse, payout.method, payout.address)
     )
 
 

@@ -17,7 +17,7 @@ from smsactivator.common import history
 from smsactivator.common.errors import Invalid, Refused, why_refused
 from smsactivator.common.history import Actor
 from smsactivator.common.seen import refuse_outdated
-from wallet import addresses, payouts, standing
+from wallet import addresses, payouts, refusing, standing
 from wallet.deciding import OwnRequest, given
 from wallet.limits import lock, require
 from wallet.models import Payout, PayoutBatch, PayoutOutcome, ResultLine, Transfer
@@ -207,7 +207,7 @@ def send_again(person: Any, payout_id: int, *, reason: str, seen: int | None = N
     """Try a failed payout again under the same reference: it is approved anew, by somebody else.
 
     Raises PermissionDenied, ReasonMissing, PayoutUnknown, Outdated, PayoutElsewhere,
-    BatchNotHandedOver, PayoutWalletRefused.
+    BatchNotHandedOver, PayoutWalletRefused, AddressRefused.
     """
     require(person, SETTLE)
     reason = given(reason)
@@ -217,6 +217,7 @@ def send_again(person: Any, payout_id: int, *, reason: str, seen: int | None = N
         payouts.refuse_unless(payout, payout.send_again)
         _refuse_undecidable(payout)
         payouts.refuse_state(standing.lock_wallet(payout.customer_id))
+        refusing.refuse(payout.method, payout.address)
         payout.send_again()
         payouts.let_go([payout])
         payout.attempt += 1

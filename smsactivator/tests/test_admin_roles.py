@@ -37,6 +37,7 @@ from wallet.models import (
     PayoutMethod,
     PayoutMove,
     PayoutOutcome,
+    RefusedAddress,
     Reinstatement,
     RoleLimit,
     Seal,
@@ -76,6 +77,7 @@ PAGES: dict[str, set[str]] = {
     "wallet_export": {FINANCE, AUDITOR, ADMIN},
     "wallet_payout": EVERYONE,
     "wallet_payoutmethod": EVERYONE,
+    "wallet_refusedaddress": EVERYONE,
     "wallet_seal": {SENIOR, FINANCE, AUDITOR, ADMIN},
     "wallet_auditrun": {SENIOR, FINANCE, AUDITOR, ADMIN},
     "wallet_close": {SENIOR, FINANCE, AUDITOR, ADMIN},
@@ -105,6 +107,8 @@ READ_ONLY = sorted(
     - {"auth_user", "auth_group", "wallet_rolelimit", "wallet_export", "wallet_payoutmethod"}
     # Entered by finance, and changed by nobody: test_finance_pages.py.
     - {"wallet_holding", "wallet_liabilitycheck"}
+    # Kept by finance: test_refused_address_pages.py.
+    - {"wallet_refusedaddress"}
 )
 ROLES = [SUPPORT, SENIOR, FINANCE, AUDITOR, ADMIN]
 
@@ -141,6 +145,7 @@ def shop() -> dict[str, Any]:
         "wallet_export": written(world.person(FINANCE, name="exporter"), "transfers").pk,
         "wallet_payout": payouts.asked(world.person(SUPPORT, name="pia")).pk,
         "wallet_payoutmethod": PayoutMethod.objects.earliest("pk").pk,
+        "wallet_refusedaddress": RefusedAddress.objects.earliest("pk").pk,
         "wallet_seal": Seal.objects.create(
             day=date(2025, 1, 1), transfers=0, digest="0" * 64, sealed_at=now
         ).pk,

@@ -37,6 +37,7 @@ from wallet.models.payouts import (
     PayoutMethod,
     PayoutMove,
     PayoutOutcome,
+    RefusedAddress,
 )
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "PayoutMethod",
     "PayoutMove",
     "PayoutOutcome",
+    "RefusedAddress",
     "Reinstatement",
     "ResultFile",
     "ResultLine",

@@ -62,6 +62,15 @@ class PayoutMethod(Explained, models.Model):
     inqud_code = models.CharField(
         "Inqud's code", max_length=32, blank=True, help_text="Empty: not sent through it."
     )
+    contract = models.CharField(
+        "the token's contract",
+        max_length=128,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="Its address on the network, as the coin's issuer publishes it. Nothing is paid "
+        "out to it.",
+    )
     enabled = models.BooleanField(default=True, help_text="Whether payouts may be asked for in it.")
 
     history = records()
@@ -82,12 +91,57 @@ class PayoutMethod(Explained, models.Model):
                     "network": r"^[A-Z0-9][A-Z0-9_-]*$",
                     "coinspaid_code": r"^([A-Z0-9][A-Z0-9_-]*)?$",
                     "inqud_code": r"^([A-Z0-9][A-Z0-9_-]*)?$",
+                    "contract": r"^([A-Za-z0-9][A-Za-z0-9_-]{19,127})?$",
                 }.items()
             ),
         ]
 
     def __str__(self) -> str:
         return f"{self.currency} on {self.network}"
+
+
+class RefusedAddress(models.Model):
+    """An address to which nothing is paid out, since nobody has its key or it is our own.
+
+    Kept by finance, network by network. Networks that write addresses alike share their keys, so it
+    is refused on all of them. ``key`` is the address however it is written; the database compares
+    payouts with it (wallet/sql/refused_addresses.sql).
+    """
+
+    class Why(models.TextChoices):
+        CONTRACT = "contract", "The contract of a token"
+        BURN = "burn", "One of which nobody has the key"
+        OURS = "ours", "Our own, where customers pay in"
+        OTHER = "other", "Refused as its note says"
+
+    network = models.CharField(max_length=32, help_text="As TRON.")
+    address_format = models.CharField(max_length=16, choices=PayoutMethod.AddressFormat)
+    address = models.CharField(max_length=128)
+    key = models.CharField(max_length=128, editable=False)
+    why = models.CharField(max_length=16, choices=Why)
+    note = models.CharField(max_length=200, blank=True, help_text="As: USDC.")
+    active = models.BooleanField(default=True, help_text="Off: payouts may go there.")
+
+    history = records()
+
+    class Meta:
+        verbose_name_plural = "refused addresses"
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["address_format", "key"], name="refused_address_once"),
+            models.CheckConstraint(
+                condition=~Q(why="other") | ~Q(note=""), name="refused_for_a_reason"
+            ),
+        ]
+        permissions = [("refuse_address", "Can say where nothing is paid out to")]
+
+    def __str__(self) -> str:
+        return f"{self.get_why_display()} on {self.network}"
+
+    @property
+    def words(self) -> str:
+        """Why nothing goes there, in words."""
+        note = f" ({self.note})" * bool(self.note)
+        return f"{self.get_why_display().lower()}{note}"
 
 
 def _is_first_attempt(payout: Any) -> bool:

@@ -25,7 +25,9 @@ HASH = "ab" * 32
 
 def tron(number: int) -> str:
     """An address on Tron, another one for each number from 1 on."""
-    return base58.b58encode_check(b"\x41" + number.to_bytes(20, "big")).decode()
+    # The lowest accounts are the network's own.
+    account = (number << 32).to_bytes(20, "big")
+    return base58.b58encode_check(b"\x41" + account).decode()
 
 
 @dataclass(frozen=True)

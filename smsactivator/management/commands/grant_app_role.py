@@ -72,7 +72,8 @@ CHANGED_IN_PART = {
         *("state", "exported_by_id", "exported_at", "submitted_by_id", "submitted_at"),
         *("voided_by_id", "voided_at", "void_reason"),
     ),
-    "wallet_payoutmethod": ("memo_rule", "coinspaid_code", "inqud_code", "enabled"),
+    "wallet_payoutmethod": ("memo_rule", "contract", "coinspaid_code", "inqud_code", "enabled"),
+    "wallet_refusedaddress": ("why", "note", "active"),
     "wallet_payoutoutcome": ("told_at",),
     "wallet_accountoutcome": ("told_at",),
     "wallet_export": (

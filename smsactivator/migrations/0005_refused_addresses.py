@@ -1,0 +1,18 @@
+from django.db import migrations
+
+from smsactivator import roles
+
+
+def sync(apps, schema_editor):
+    roles.sync()
+
+
+class Migration(migrations.Migration):
+    """Finance keeps the list of addresses that nothing is paid out to; everybody sees it."""
+
+    dependencies = [
+        ("smsactivator", "0004_payouts"),
+        ("wallet", "0018_refused_addresses"),
+    ]
+
+    operations = [migrations.RunPython(sync, migrations.RunPython.noop)]
