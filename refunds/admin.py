@@ -41,7 +41,7 @@ from smsactivator.common.display import (
     mono,
     number,
 )
-from smsactivator.common.links import Link, admin_url, anchor, source_for
+from smsactivator.common.links import Link, admin_url, anchor, joined, source_for
 from wallet.pages import customer_link, named_customers, whole_number
 
 
@@ -126,6 +126,19 @@ class CustomerFilter(ChoiceFilter):
             return queryset
         orders = Order.objects.filter(customer=pk, state__in=(*REFUNDED, *DELIVERED))
         return queryset.filter(order_id__in=search.newest(orders))
+
+
+class FurtherFilter(SimpleListFilter):
+    """What opened a final decision again."""
+
+    title = "further to a final decision"
+    parameter_name = "further"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "Yes")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(further_to__isnull=False) if self.value() == "yes" else queryset
 
 
 class OfOrders(ReadOnlyAdmin):
@@ -294,7 +307,7 @@ class RefundRequestAdmin(OfOrders):
 
     related = (
         *("order__customer", "requested_by", "decided_by", "resolved_by"),
-        *("goodwill", "refund"),
+        *("goodwill", "refund", "further_to"),
     )
     time_field = "requested_at"
     list_display = (
@@ -303,6 +316,7 @@ class RefundRequestAdmin(OfOrders):
         "state_badge",
         "clause_words",
         "against",
+        "further_badge",
         "of_order",
         "customer",
         "amount_usd",
@@ -314,6 +328,7 @@ class RefundRequestAdmin(OfOrders):
         ("state", ChoicesDropdownFilter),
         ("clause", ChoicesDropdownFilter),
         "against_verdict",
+        FurtherFilter,
         ("requested_at", TimeRangeFilter),
     )
     search_help_text = "Request or order, phone number, customer's id or email"
@@ -332,6 +347,10 @@ class RefundRequestAdmin(OfOrders):
     def against(self, asked: RefundRequest) -> SafeString:
         return badge("Decided against it", BAD) if asked.against_verdict else NOTHING
 
+    @display(description="Further")
+    def further_badge(self, asked: RefundRequest) -> SafeString:
+        return NOTHING if asked.further_to_id is None else badge("To a final decision", WAITING)
+
     def facts(self, request: HttpRequest, obj: RefundRequest) -> Iterable[Facts]:
         clause = policy.rule(obj.clause, obj.policy_version)
         yield Facts(
@@ -349,6 +368,7 @@ class RefundRequestAdmin(OfOrders):
                 ("Reason", obj.reason),
             ],
         )
+        yield from self._further(request, obj)
         yield Facts(
             "The policy's verdict",
             [
@@ -364,6 +384,24 @@ class RefundRequestAdmin(OfOrders):
             [(_label(name), _fact(value)) for name, value in obj.facts.items()]
             or [("Facts", NOTHING)],
         )
+
+    def _further(self, request: HttpRequest, obj: RefundRequest) -> Iterable[Facts]:
+        """The final decision that it asks to look at again, and those that ask so of this one."""
+        if (earlier := obj.further_to) is not None:
+            link = request_link(earlier.pk, earlier.state).html(request.user)
+            yield Facts(
+                "Further to a final decision",
+                [
+                    ("Decision", link),
+                    ("New evidence", obj.evidence),
+                    ("Of (UTC)", moment(obj.evidence_at)),
+                ],
+            )
+        if obj.resolved_at is not None:
+            later = obj.further.order_by("pk").values_list("pk", "state")
+            links = [request_link(pk, state).html(request.user) for pk, state in later]
+            if links:
+                yield Facts("Opened again", [("By", joined(links))])
 
     def _decided(self, request: HttpRequest, obj: RefundRequest) -> Iterable[Facts]:
         if obj.decided_by is not None:

@@ -41,7 +41,7 @@ REQUESTS = Dataset(
         *("amount", "currency", "state", "verdict", "against_verdict", "policy_version"),
         *("requested_by", "reason", "decided_by", "decided_at", "decision_reason"),
         *("disputed_at", "resolved_by", "resolved_at", "resolution_reason"),
-        *("refund", "goodwill_correction"),
+        *("refund", "goodwill_correction", "further_to", "evidence"),
     ),
     sql="""
         SELECT asked.id, asked.requested_at, asked.order_id, storefront.name, customer.external_id,
@@ -49,7 +49,7 @@ REQUESTS = Dataset(
             asked.against_verdict, asked.policy_version, asker.username, asked.reason,
             decider.username, asked.decided_at, asked.decision_reason, asked.disputed_at,
             resolver.username, asked.resolved_at, asked.resolution_reason, refund.id,
-            asked.goodwill_id
+            asked.goodwill_id, asked.further_to_id, asked.evidence
         FROM refunds_refundrequest AS asked
         JOIN orders_order AS placed ON placed.id = asked.order_id
         JOIN wallet_customer AS customer ON customer.id = placed.customer_id

@@ -94,6 +94,34 @@ def explain_order(order: Order, *, reported: str = "", as_of: str = "") -> Expla
     )
 
 
+def ruling_words(asked: RefundRequest) -> str:
+    """What was decided on a request, by whom and why, in one sentence."""
+    words = (
+        f"{asked}, {asked.amount} USD under “{policy.title(asked.clause)}”: "
+        f"{'approved' if asked.state == Requests.APPROVED else 'denied'} by {asked.decided_by} on "
+        f"{_words(asked.decided_at)}"
+    )
+    if asked.decision_reason:
+        words += f": “{asked.decision_reason}”"
+    if asked.resolved_at is not None:
+        words += (
+            f"; disputed, and {_RULED[Requests(asked.state)]} by {asked.resolved_by} on "
+            f"{_words(asked.resolved_at)}: “{asked.resolution_reason}”. Final"
+        )
+    elif asked.state == Requests.DISPUTED:
+        words += "; disputed, and not decided yet"
+    if asked.further_to_id is not None:
+        words = words.replace(",", f" (further to refund request {asked.further_to_id}),", 1)
+    return f"{words}."
+
+
+_RULED = {
+    Requests.UPHELD: "the denial upheld",
+    Requests.OVERTURNED: "the denial overturned",
+    Requests.DISMISSED: "the reply dismissed as no dispute",
+}
+
+
 def fact_words(facts: Facts) -> list[tuple[str, str]]:
     """Each fact with its name in words; "—" for what did not happen."""
     return [(_label(field.name), _words(getattr(facts, field.name))) for field in fields(facts)]

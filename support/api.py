@@ -101,7 +101,9 @@ class RefundOut(Schema):
     clause: str | None = Field(description="The clause of the policy, once it is decided.")
     clause_text: str | None
     goodwill: bool
-    final: bool
+    final: bool = Field(
+        description="It cannot be disputed any more. Only new evidence can have it looked at again."
+    )
 
 
 class TicketLine(Schema):

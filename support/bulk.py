@@ -198,6 +198,8 @@ def _not_approved(person: Any, _ticket: Ticket, request: RefundRequest | None) -
     assert request is not None  # noqa: S101 - said by the line above
     if request.requested_by_id == person.pk:
         return "You requested it yourself."
+    if request.further_to_id is not None:
+        return "It opens a final decision again: decide it on its own page."
     if is_goodwill(request):
         return "It can be granted as goodwill only: decide it on its own page."
     return ""

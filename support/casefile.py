@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -61,7 +62,8 @@ class Option:
 class CaseOrder:
     """An order that the ticket is about: what was known and done, and what can still be done.
 
-    ``left`` is what is left of its price, ``suggested`` what to refund of it, USD.
+    ``left`` is what is left of its price, ``suggested`` what to refund of it, USD. ``decided`` are
+    the requests that were decided, the oldest first, ``final`` those of them after a dispute.
     """
 
     order: Order
@@ -72,6 +74,18 @@ class CaseOrder:
     left: Decimal
     suggested: Decimal
     open_request: RefundRequest | None
+    decided: list[RefundRequest]
+
+    @property
+    def refundable(self) -> bool:
+        """Whether something is left of its price, and no request of it waits."""
+        return self.left > 0 and self.open_request is None
+
+    @property
+    def final(self) -> list[RefundRequest]:
+        """What was decided for good, the oldest first."""
+        found = [(one.resolved_at, one.pk, one) for one in self.decided if one.resolved_at]
+        return [one for _, _, one in sorted(found, key=lambda ruling: ruling[:2])]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +97,7 @@ class CaseRequest:
     request: RefundRequest
     ticket_id: int | None
     disputed_by: Message | None
+    evidence: Message | None
     against: bool
     goodwill: bool
 
@@ -135,6 +150,24 @@ class CaseFile:
     payable: Decimal
     minimum: Decimal
 
+    def decided_before(self, request: RefundRequest) -> list[RefundRequest]:
+        """What was decided on the order of a request beside itself, the oldest first."""
+        found = [one for one in self.orders if one.order.pk == request.order_id]
+        return [ruling for one in found for ruling in one.decided if ruling.pk != request.pk]
+
+    def new_evidence(self, ruled: Sequence[CaseOrder]) -> list[Entry]:
+        """What the customer sent on this ticket after a final decision on one of these orders."""
+        finals = [one.final[-1].resolved_at for one in ruled if one.final]
+        since = min((at for at in finals if at is not None), default=None)
+        return [
+            entry
+            for entry in self.thread
+            if since is not None
+            and entry.message.kind == Message.Kind.CUSTOMER
+            and not entry.message.entered
+            and entry.message.created_at > since
+        ]
+
     @property
     def open_requests(self) -> list[CaseRequest]:
         """What is still to be decided on this ticket, the oldest first."""
@@ -157,12 +190,22 @@ def read_case(ticket: Ticket) -> CaseFile:
         .prefetch_related(
             Prefetch("messages", Sms.objects.order_by("received_at", "pk")),
             Prefetch("refunds", Refund.objects.order_by("part")),
-            "refund_requests",
+            Prefetch(
+                "refund_requests",
+                RefundRequest.objects.select_related(
+                    "requested_by", "decided_by", "resolved_by"
+                ).order_by("pk"),
+            ),
         )
         .order_by("-id")[:ORDERS]
     )
     asked = RefundRequest.objects.select_related(
-        "order", "requested_by", "decided_by", "resolved_by", "case__disputed_by__author"
+        "order",
+        "requested_by",
+        "decided_by",
+        "resolved_by",
+        "case__disputed_by__author",
+        "case__evidence",
     ).order_by("-id")
     # All of them: what waits here for a decision is never the one that did not fit.
     here = list(asked.filter(pk__in=queries.cases_of(ticket).values("request")))
@@ -254,6 +297,7 @@ def _request(request: RefundRequest) -> CaseRequest:
         request=request,
         ticket_id=home.ticket_id if home else None,
         disputed_by=case.disputed_by if case else None,
+        evidence=case.evidence if case else None,
         against=is_against(request),
         goodwill=is_goodwill(request),
     )
@@ -290,6 +334,11 @@ def _order(order: Order, wallet: Wallet, lost_since: datetime) -> CaseOrder:
         left=left,
         suggested=min(left, suggested_part(order, lost_since)),
         open_request=next((one for one in requests if _is_open(one)), None),
+        decided=[
+            one
+            for one in requests
+            if one.decided_at is not None and one.state != RefundRequest.State.WITHDRAWN
+        ],
     )
 
 

@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from orders.locking import OrderUnknown
 from refunds import decisions, disputes
-from refunds.decisions import RequestUnknown
+from refunds.decisions import Evidence, EvidenceRefused, RequestUnknown
 from refunds.models import RefundRequest
 from smsactivator.common.errors import Refused
 from support import casework, clocks, inbound, locking, outcomes, queries, replies
@@ -50,24 +50,34 @@ def open_refund(
     deny: bool = False,
     reply_body: str = "",
     then: str = Ticket.State.OPEN,
+    evidence_id: int | None = None,
 ) -> RefundRequest:
     """Ask for a refund of an order of the ticket's customer; with ``deny``, say no to it at once.
 
     Above what the person may approve it waits for a senior agent, in their queue. What was typed is
-    sent as a reply, and a denial is told with it. Raises as ``refunds.decisions.request`` (and
-    ``deny``) and as ``support.replies.reply``; OrderUnknown for another customer's order. Sent
-    twice, it is one request; sent again as a denial, or with other words, it is a KeyConflict.
+    sent as a reply, and a denial is told with it. Where a decision on the order was final, it is a
+    further request, which names ``evidence_id``: a message that the customer sent after it, with
+    its files. Raises EvidenceRefused for one that they did not send, and as
+    ``refunds.decisions.request`` (and ``deny``) and as ``support.replies.reply``; OrderUnknown for
+    another customer's order. Sent twice, it is one request; sent again as a denial, or with other
+    words, it is a KeyConflict.
     """
     require(person, casework.ANSWER, "refunds.request_refund")
     typed = inbound.checked_body(reply_body, may_be_empty=True).strip()
     with transaction.atomic():
         lock(person)
         ticket = locking.lock(ticket_id)
+        said = None if evidence_id is None else _sent_by_the_customer(ticket, evidence_id)
+        terms: dict[str, Any] = {
+            "amount": amount,
+            "clause": clause,
+            "reason": reason,
+            "key": key,
+            "evidence": said and Evidence(f"{said} on {said.ticket}", said.created_at),
+        }
         if RefundRequest.objects.filter(request_key=key).exists():
             # Sent twice: the same request, or a named conflict.
-            asked = decisions.request(
-                person, order_id, amount=amount, clause=clause, reason=reason, key=key
-            )
+            asked = decisions.request(person, order_id, **terms)
             _refuse_elsewhere(ticket, asked.pk)
             print_ = _print_of_opening(asked, typed, then, deny=deny)
             told = replies.written(ticket, str(key), print_)
@@ -78,10 +88,8 @@ def open_refund(
             return asked
         replies.begin(ticket, person, seen)
         _refuse_foreign(ticket, order_id)
-        asked = decisions.request(
-            person, order_id, amount=amount, clause=clause, reason=reason, key=key
-        )
-        TicketRefund.objects.create(ticket=ticket, request=asked)
+        asked = decisions.request(person, order_id, **terms)
+        TicketRefund.objects.create(ticket=ticket, request=asked, evidence=said)
         inbound.link(ticket, [order_id])
         if not deny:
             _requeue(ticket)
@@ -342,6 +350,28 @@ def _requeue(ticket: Ticket) -> None:
     """A ticket is in the seniors' queue while a refund of it waits for one of them."""
     waits = queries.undecided(ticket, *queries.FOR_SENIORS).exists()
     ticket.queue = Ticket.Queue.SENIORS if waits else Ticket.Queue.AGENTS
+
+
+def _sent_by_the_customer(ticket: Ticket, message_id: int) -> Message:
+    """A message that the ticket's customer sent, on any of their tickets. Raises EvidenceRefused.
+
+    What one of us entered is no evidence: whoever wants a decision changed could write it.
+    """
+    said = (
+        Message.objects.select_related("ticket")
+        .filter(
+            pk=message_id,
+            kind=Message.Kind.CUSTOMER,
+            author=None,
+            ticket__customer=ticket.customer_id,
+        )
+        .first()
+    )
+    if said is None:
+        raise EvidenceRefused(
+            f"Message {message_id} is none that this customer sent: name one as the new evidence."
+        )
+    return said
 
 
 def _refuse_foreign(ticket: Ticket, order_id: int) -> None:

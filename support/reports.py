@@ -308,6 +308,7 @@ class DecisionRow:
     key: Any
     label: str
     asked: int = 0
+    further: int = 0
     approved: int = 0
     goodwill: int = 0
     amount: Decimal = field(default_factory=lambda: usd(0))
@@ -382,7 +383,7 @@ _DECIDED = """
     GROUP BY GROUPING SETS (({key}), ())
 """
 _ASKED = """
-    SELECT {key}, count(*)
+    SELECT {key}, count(*), count(asked.further_to_id)
     FROM refunds_refundrequest AS asked
     WHERE asked.requested_at >= %(begins)s AND asked.requested_at < %(ends)s{where}
     GROUP BY 1
@@ -411,7 +412,8 @@ def decisions(
     ``by`` is CLAUSE or AGENT. A request counts as asked on the day and for the agent of asking; as
     approved, denied or withdrawn on the day of the decision and for who decided; a denial stays one
     when a dispute overturns it. A dispute counts on the day of its resolution, and for the agent
-    who had denied. Goodwill is part of what was approved, and always against the verdict.
+    who had denied. Of what was asked, ``further`` asked to look at a final decision again. Goodwill
+    is part of what was approved, and always against the verdict.
 
     Five queries at most. Raises PermissionDenied.
     """
@@ -430,9 +432,11 @@ def decisions(
         row = total if is_total else decided.setdefault(key, DecisionRow(key, ""))
         row.approved, row.goodwill, row.amount, row.denied, row.withdrawn, row.against = figures
         row.amount, row.median = usd(row.amount), median
-    for key, count in read(_ASKED, "requested_by_id"):
-        decided.setdefault(key, DecisionRow(key, "")).asked = count
+    for key, count, further in read(_ASKED, "requested_by_id"):
+        row = decided.setdefault(key, DecisionRow(key, ""))
+        row.asked, row.further = count, further
         total.asked += count
+        total.further += further
     disputes_total = DisputeRow(None, "All")
     resolved: dict[Any, DisputeRow] = {}
     for key, is_total, *figures, median in read(_RESOLVED, "decided_by_id"):

@@ -19,6 +19,8 @@ from orders import privacy
 from orders.admin import SIDE_TONES, STATE_TONES, order_link
 from orders.models import Order, Sms, State, UpstreamSide
 from refunds import policy
+from refunds.decisions import took_part
+from refunds.explaining import ruling_words
 from refunds.models import RefundRequest
 from refunds.timelines import request_link
 from smsactivator.common.display import (
@@ -43,6 +45,7 @@ from support.admin.forms import (
     ActForm,
     ApproveForm,
     DecideForm,
+    FurtherForm,
     LinkForm,
     PayoutForm,
     RefundForm,
@@ -59,6 +62,7 @@ from wallet.pages import customer_link, payout_badge, payout_link
 from wallet.payouts import CENT, stranded
 
 Typed = dict[str, Any]
+REQUEST_REFUND = "refunds.request_refund"
 NOT_WRITTEN = "The address is in no message of the ticket"
 
 
@@ -176,6 +180,7 @@ def _open(person: Any, ticket: Ticket, typed: Typed, *, deny: bool) -> RefundReq
         then=typed["then"],
         seen=typed["seen"],
         key=typed["key"],
+        evidence_id=typed.get("evidence"),
         deny=deny,
     )
 
@@ -183,6 +188,11 @@ def _open(person: Any, ticket: Ticket, typed: Typed, *, deny: bool) -> RefundReq
 def _request(person: Any, ticket: Ticket, typed: Typed) -> str:
     asked = _open(person, ticket, typed, deny=False)
     return f"{asked} is {asked.get_state_display().lower()}."
+
+
+def _further(person: Any, ticket: Ticket, typed: Typed) -> str:
+    asked = _open(person, ticket, typed, deny=False)
+    return f"{asked} is {asked.get_state_display().lower()}, further to a final decision."
 
 
 def _refuse_unsent(typed: Typed) -> None:
@@ -291,6 +301,7 @@ ACTS: dict[str, Act] = {
     "link": (LinkForm, "link", _link),
     "request": (RefundForm, "refund", _request),
     "refuse": (RefundForm, "refund", _refuse),
+    "further": (FurtherForm, "further", _further),
     "approve": (
         ApproveForm,
         "decide",
@@ -343,8 +354,10 @@ def build_form(
     if payout is not None:
         options["auto_id"] = f"id_{place}-{payout.pk}-%s"
         options["initial"] |= {"payout": payout.pk}
-    if kind is RefundForm:
+    if issubclass(kind, RefundForm):
         options["orders"] = file.orders
+    if kind is FurtherForm:
+        options["evidence"] = file.new_evidence(file.orders)
     if kind is PayoutForm:
         options |= {"methods": file.methods, "payable": file.payable, "minimum": file.minimum}
     if kind is LinkForm:
@@ -382,7 +395,9 @@ def context_of(
     def form(act: str) -> forms.Form:
         return sent.get(ACTS[act][1]) or build_form(act, file)
 
-    refundable = any(one.left > 0 and one.open_request is None for one in file.orders)
+    refundable = any(one.refundable and not one.final for one in file.orders)
+    ruled = [one for one in file.orders if one.refundable and one.final] if live else []
+    further_why_not = _why_no_further(file, ruled, person)
     may_pay_out = live and may_answer and person.has_perm("wallet.request_payout")
     why_not = _why_no_payout(file)
     return {
@@ -400,6 +415,12 @@ def context_of(
             if "refund" in sent
             or (live and refundable and person.has_perm("refunds.request_refund"))
             else None
+        ),
+        "further": bool(ruled) or "further" in sent,
+        "further_why_not": further_why_not,
+        "further_rulings": [ruling_words(ruling) for one in ruled for ruling in one.final],
+        "further_form": (
+            form("further") if "further" in sent or (ruled and not further_why_not) else None
         ),
         "reply_form": form("reply"),
         "link_form": form("link") if live and may_answer and file.choices else None,
@@ -433,6 +454,20 @@ def context_of(
             for error in bound.non_field_errors()
         ],
     }
+
+
+def _why_no_further(file: CaseFile, ruled: list[CaseOrder], person: Any) -> str:
+    """Why this person opens no further request to what was decided for good, or ""."""
+    if not (person.has_perm("refunds.resolve_dispute") and person.has_perm(REQUEST_REFUND)):
+        return "A senior agent who took no part can open a further request, with new evidence."
+    if all(took_part(person, *one.final) for one in ruled):
+        return "You took part in the decision, so only another senior agent can open it again."
+    if not file.new_evidence(ruled):
+        return (
+            "The customer has sent nothing on this ticket since: without new evidence it is not "
+            "opened again."
+        )
+    return ""
 
 
 def _why_no_payout(file: CaseFile) -> str:
@@ -578,6 +613,8 @@ def _panels(
     shown = False
     for one in file.open_requests if live else []:
         panel = _decide(one, person)
+        panel["before"] = [ruling_words(ruling) for ruling in file.decided_before(one.request)]
+        _further_panel(panel, one, file, person)
         bound = sent if typed_of == str(one.request.pk) else None
         shown = shown or bound is not None
         if panel["acts"]:
@@ -594,6 +631,26 @@ def _panels(
             "form": sent,
             "acts": _as_it_is(live=live),
         }
+
+
+def _further_panel(panel: dict[str, Any], one: CaseRequest, file: CaseFile, person: Any) -> None:
+    """What a further request's panel says more, and who has no part in it."""
+    asked = one.request
+    if asked.further_to_id is None:
+        return
+    panel["title"] += ", further to a final decision"
+    panel["words"] = format_html(
+        '{} — the new evidence: <a class="link" href="{}">{}</a>.',
+        panel["words"],
+        f"{admin_url('support_ticket_change', one.evidence.ticket_id)}#message-{one.evidence.pk}"
+        if one.evidence
+        else "#thread",
+        asked.evidence,
+    )
+    earlier = [ruling for ruling in file.decided_before(asked) if ruling.resolved_at]
+    if panel["acts"] and took_part(person, *earlier):
+        panel["acts"] = []
+        panel["why_not"] = "You took part in the earlier decision, so another senior agent decides."
 
 
 def _as_it_is(*, live: bool) -> list[tuple[str, str, str]]:
@@ -717,6 +774,7 @@ def _order(one: CaseOrder, person: Any) -> dict[str, Any]:
         ),
         "verdict": one.verdict.why + ".",
         "version": one.verdict.version,
+        "decided": [ruling_words(ruling) for ruling in one.decided],
         "timeline": sorted(_steps(one), key=lambda step: step[0]),
     }
 
@@ -753,6 +811,8 @@ def _arrived(sms: Sms) -> str:
 def _past(one: CaseRequest, person: Any) -> dict[str, Any]:
     asked = one.request
     disputed = ", disputed" if asked.disputed_at else ""
+    if asked.further_to_id is not None:
+        disputed += ", further to a final decision"
     where = f", ticket {one.ticket_id}" if one.ticket_id else ""
     return {
         "link": request_link(asked).html(person),

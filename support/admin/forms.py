@@ -18,7 +18,7 @@ from unfold.widgets import (
 
 from orders.models import Order, State
 from smsactivator.common.money import AmountField
-from support.casefile import CaseOrder
+from support.casefile import CaseOrder, Entry
 from support.models import LONGEST_BODY
 from wallet.methods import as_customers_call_it
 from wallet.models import PayoutMethod
@@ -125,7 +125,9 @@ class RefundForm(AnsweringForm):
         label="Amount, USD",
         widget=UnfoldAdminDecimalFieldWidget(attrs={"step": "0.0001"}),
     )
-    field_order = ("order", "clause", "amount", "reason", "body", "then")
+    field_order: Sequence[str] = ("order", "clause", "amount", "reason", "body", "then")
+    # Whether it is about orders on which a decision was final.
+    further = False
 
     def __init__(self, *args: Any, orders: Sequence[CaseOrder], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -136,7 +138,9 @@ class RefundForm(AnsweringForm):
         )
         # What was sent is the verb's to refuse, with the reason, and stays on the page.
         refundable = [
-            one for one in orders if self.is_bound or (one.left > 0 and one.open_request is None)
+            one
+            for one in orders
+            if self.is_bound or (one.refundable and bool(one.final) == self.further)
         ]
         self.fields["order"].choices = [  # type: ignore[attr-defined]
             (
@@ -167,6 +171,33 @@ class RefundForm(AnsweringForm):
                 f"{one.suggested} for order {one.order.pk}" for one in refundable
             )
             self.fields["amount"].initial = refundable[0].suggested
+
+
+class FurtherForm(RefundForm):
+    """A refund of an order on which a decision was final, and what came since."""
+
+    evidence = forms.TypedChoiceField(
+        label="New evidence",
+        coerce=int,
+        widget=UnfoldAdminSelectWidget,
+        help_text="What the customer sent after the final decision. Its files go with it.",
+    )
+    field_order = ("order", "evidence", "clause", "amount", "reason", "body", "then")
+    further = True
+
+    def __init__(self, *args: Any, evidence: Sequence[Entry], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["evidence"].choices = [  # type: ignore[attr-defined]
+            ("", "Choose…"),
+            *((entry.message.pk, _named(entry)) for entry in evidence),
+        ]
+
+
+def _named(entry: Entry) -> str:
+    said = entry.message
+    files = len(entry.attachments)
+    with_files = f", {files} file{'s' * (files > 1)}" if files else ""
+    return f"{said} of {said.created_at:%Y-%m-%d %H:%M:%S}{with_files}: {said.body[:60]}"
 
 
 class PayoutForm(AnsweringForm):

@@ -352,7 +352,8 @@ def decision_tables(user: Any, form: Any) -> list[Table]:
 
     decisions = [
         _label(by),
-        Column("asked", "Asked", COUNT, lambda row: row.asked),
+        Column("asked", "Number", COUNT, lambda row: row.asked, "Asked"),
+        Column("further", "To a final decision", COUNT, lambda row: row.further, "Asked"),
         Column("approved", "Number", COUNT, lambda row: row.approved, "Approved"),
         Column("approved_usd", "USD", USD, lambda row: row.amount, "Approved"),
         Column("goodwill", "Of it goodwill", COUNT, lambda row: row.goodwill, "Approved"),

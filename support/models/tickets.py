@@ -433,6 +433,10 @@ class TicketRefund(models.Model):
     disputed_by = models.ForeignKey(
         Message, on_delete=models.PROTECT, null=True, related_name="disputes"
     )
+    # Of a further request to a final decision: what the customer sent after it.
+    evidence = models.ForeignKey(
+        Message, on_delete=models.PROTECT, null=True, related_name="+", db_index=False
+    )
 
     def __str__(self) -> str:
         return f"{self.request} on {self.ticket}"

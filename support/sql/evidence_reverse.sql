@@ -1,0 +1,3 @@
+DROP TRIGGER evidence_is_fixed ON support_ticketrefund;
+DROP TRIGGER further_request_names_its_evidence ON support_ticketrefund;
+DROP FUNCTION further_request_names_its_evidence();
