@@ -197,7 +197,7 @@ class OfOrders(ReadOnlyAdmin):
 class RefundAdmin(OfOrders):
     """Money that went back, and by which clause."""
 
-    related = ("order__customer", "order__upstream", "decided_by", "request")
+    related = ("order__customer", "order__upstream", "decided_by", "request__requested_by")
     time_field = "created_at"
     list_display = (
         "id",
@@ -272,14 +272,7 @@ class RefundAdmin(OfOrders):
                     ("Part of this order's refunds", f"{obj.part}"),
                 ],
             )
-        yield Facts(
-            "What was known",
-            [
-                (_label(name), State(value).label if name == "state" else _fact(value))
-                for name, value in obj.facts.items()
-            ]
-            or [("Facts", NOTHING)],
-        )
+        yield from _known_and_claimed(obj.facts, obj.request)
 
 
 TONES = {
@@ -375,15 +368,12 @@ class RefundRequestAdmin(OfOrders):
                 ("Verdict", VERDICTS[Outcome(obj.verdict)]),
                 ("By", policy.title(obj.verdict_clause) if obj.verdict_clause else NOTHING),
                 ("Why", obj.verdict_why or NOTHING),
+                *_mixed(obj),
                 ("Version in force", obj.policy_version),
             ],
         )
         yield from self._decided(request, obj)
-        yield Facts(
-            "What was known",
-            [(_label(name), _fact(value)) for name, value in obj.facts.items()]
-            or [("Facts", NOTHING)],
-        )
+        yield from _known_and_claimed(obj.facts, obj)
 
     def _further(self, request: HttpRequest, obj: RefundRequest) -> Iterable[Facts]:
         """The final decision that it asks to look at again, and those that ask so of this one."""
@@ -437,6 +427,34 @@ class RefundRequestAdmin(OfOrders):
             return link.html(request.user)
         refund = getattr(obj, "refund", None)
         return NOTHING if refund is None else refund_link(refund.pk, obj.clause).html(request.user)
+
+
+def _mixed(asked: RefundRequest) -> list[tuple[str, str]]:
+    """What is said of a verdict from before claims were told apart from what was known."""
+    if not asked.facts.get("reported") or "reported_by" in asked.facts:
+        return []
+    return [("Read it as", f"What {asked.requested_by} claimed is told as if it had been known.")]
+
+
+def _known_and_claimed(facts: dict[str, Any], asked: RefundRequest | None) -> Iterable[Facts]:
+    """The facts that a decision rests on, and apart from them what somebody claimed.
+
+    Those of older decisions do not name who: it was whoever asked.
+    """
+    reported, by = (facts.get(name, "") for name in policy.Facts.claimed())
+    if reported:
+        title = dict(policy.choices()).get(reported, reported)
+        who = by or (str(asked.requested_by) if asked is not None else NOTHING)
+        yield Facts("What was claimed", [("Claimed", title), ("By", who)])
+    yield Facts(
+        "What was known",
+        [
+            (_label(name), State(value).label if name == "state" else _fact(value))
+            for name, value in facts.items()
+            if name not in policy.Facts.claimed()
+        ]
+        or [("Facts", NOTHING)],
+    )
 
 
 def _label(name: str) -> str:

@@ -65,8 +65,10 @@ def by_the_policy(order: Order, person: Any) -> Iterable[Facts]:
     found = explain_order(order)
     rows: list[tuple[str, SafeString | str]] = [
         ("Verdict", outcome_badge(found.verdict.outcome)),
-        ("Why", found.verdict.why),
+        ("Why", found.verdict.known),
     ]
+    if found.verdict.claim:
+        rows.append(("Not known, but", found.verdict.claim))
     if found.rule is not None:
         rows += [
             ("Clause", found.rule.title),

@@ -189,7 +189,7 @@ def request(
         if ruling is None:
             _refuse_denied(order, clause)
         _refuse_if_not_refundable(order, amount, as_goodwill=rule.outcome == Outcome.NOT_REFUNDABLE)
-        facts = facts_of(order, reported=clause)
+        facts = facts_of(order, reported=clause, reported_by=person.get_username())
         verdict = version.verdict(facts)
         asked = RefundRequest(
             request_key=key,

@@ -74,12 +74,15 @@ def explain_order(order: Order, *, reported: str = "", as_of: str = "") -> Expla
         names = ", ".join(rule.clause for rule in asked.rules if rule.by_report)
         raise NotReportable(f"{reported} is known without a report. What is reported: {names}.")
     requests = list(
-        order.refund_requests.select_related("decided_by", "resolved_by").order_by("pk")
+        order.refund_requests.select_related("requested_by", "decided_by", "resolved_by").order_by(
+            "pk"
+        )
     )
-    reported_in = ""
+    reported_in = reported_by = ""
     if not reported and (report := last_report(requests)):
         reported, reported_in = report.clause, str(report)
-    facts = facts_of(order, reported=reported)
+        reported_by = report.requested_by.get_username()
+    facts = facts_of(order, reported=reported, reported_by=reported_by)
     verdict = asked.verdict(facts)
     return Explanation(
         order=order,
@@ -123,8 +126,12 @@ _RULED = {
 
 
 def fact_words(facts: Facts) -> list[tuple[str, str]]:
-    """Each fact with its name in words; "—" for what did not happen."""
-    return [(_label(field.name), _words(getattr(facts, field.name))) for field in fields(facts)]
+    """What is known, each with its name in words; "—" for what did not happen. No claims."""
+    return [
+        (_label(field.name), _words(getattr(facts, field.name)))
+        for field in fields(facts)
+        if field.name not in Facts.claimed()
+    ]
 
 
 def _label(name: str) -> str:
@@ -198,7 +205,10 @@ def _next(
     if not left:
         yield "Nothing is left to refund."
     elif any(asked.state in _FINAL for asked in requests):
-        yield "Only with new evidence can a senior agent who took no part open a further request."
+        yield (
+            "Only with new evidence can a senior agent who took no part open a further request, "
+            f"of up to {left} USD."
+        )
     elif verdict.outcome == Outcome.TICKET:
         yield (
             f"From a ticket an agent asks for a refund of up to {left} USD under "

@@ -17,8 +17,10 @@ from smsactivator.common.moments import is_ahead
 from wallet.models import Wallet
 
 
-def facts_of(order: Order, *, reported: str = "", at: datetime | None = None) -> Facts:
-    """What is known of an order now (or was at ``at``), with what is ``reported`` of it.
+def facts_of(
+    order: Order, *, reported: str = "", reported_by: str = "", at: datetime | None = None
+) -> Facts:
+    """What is known of an order now (or was at ``at``), with what is ``reported`` of it, by whom.
 
     An order that has ended is judged at its end; of its customer's account, what is known now,
     unless the price went back by itself. Four queries at most beside the order's row.
@@ -32,6 +34,7 @@ def facts_of(order: Order, *, reported: str = "", at: datetime | None = None) ->
         refunded=refunded,
         terminated=is_terminated(order, state),
         reported=reported,
+        reported_by=reported_by,
         at=at,
     )
 
@@ -56,6 +59,7 @@ def read(
     refunded: Decimal,
     terminated: bool,
     reported: str = "",
+    reported_by: str = "",
     at: datetime | None = None,
 ) -> Facts:
     """The facts of an order's row and of what was found beside it; asks the database nothing."""
@@ -87,6 +91,7 @@ def read(
         sms=sms,
         refunded=refunded,
         reported=reported,
+        reported_by=reported_by,
     )
 
 

@@ -302,6 +302,7 @@ def _judged(
                     for since, until in terminations[order.customer_id]
                 ),
                 reported=asked.clause if asked is not None else "",
+                reported_by=asked.requested_by.get_username() if asked is not None else "",
             )
         )
         if verdict.outcome == Outcome.AUTOMATIC:
@@ -354,7 +355,11 @@ def _requests(pks: Sequence[int]) -> dict[int, RefundRequest]:
     asked = (
         RefundRequest.objects.filter(order__in=pks)
         .exclude(state=RefundRequest.State.WITHDRAWN)
-        .only("order_id", "clause", "amount", "state", "requested_at", "policy_version")
+        .select_related("requested_by")
+        .only(
+            *("order_id", "clause", "amount", "state", "requested_at", "policy_version"),
+            "requested_by__username",
+        )
         .order_by("pk")
     )
     return {request.order_id: request for request in asked}

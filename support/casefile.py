@@ -315,6 +315,11 @@ def _order(order: Order, wallet: Wallet, lost_since: datetime) -> CaseOrder:
     }
     requests = list(order.refund_requests.all())
     report = last_report(requests)
+    claimed = (
+        {"reported": report.clause, "reported_by": report.requested_by.get_username()}
+        if report
+        else {}
+    )
     goodwill = sum((one.amount for one in requests if one.goodwill_id), Decimal(0))
     # A rental whose number was reported broken refunds itself.
     refundable = order.state in DELIVERED or (
@@ -325,7 +330,7 @@ def _order(order: Order, wallet: Wallet, lost_since: datetime) -> CaseOrder:
         order=order,
         sms=list(order.messages.all()),
         refunds=refunds,
-        verdict=version.verdict(read(order, **known, reported=report.clause if report else "")),
+        verdict=version.verdict(read(order, **known, **claimed)),
         options=[
             Option(rule, version.verdict(read(order, **known, reported=rule.clause)))
             for rule in version.rules

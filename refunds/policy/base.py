@@ -47,10 +47,10 @@ class Facts:
     """What is known of an order at a moment ``at`` (UTC); amounts in USD.
 
     ``reported`` is the clause that the customer's message comes to, as the person who read it
-    understands it; facts of the database alone never tell, for instance, that a service rejected
-    an SMS. ``sms`` counts the messages that came in time. ``sms_ruled_out`` says that none can be
-    in time any more: the deadline has passed and the upstream was looked at since, or could not be
-    for the grace period, or the order has ended.
+    understands it, and ``reported_by`` is who claims so; facts of the database alone never tell,
+    for instance, that a service rejected an SMS. ``sms`` counts the messages that came in time.
+    ``sms_ruled_out`` says that none can be in time any more: the deadline has passed and the
+    upstream was looked at since, or could not be for the grace period, or the order has ended.
     """
 
     at: datetime
@@ -73,6 +73,12 @@ class Facts:
     sms: int = 0
     refunded: Decimal = Decimal(0)
     reported: str = ""
+    reported_by: str = ""
+
+    @classmethod
+    def claimed(cls) -> tuple[str, str]:
+        """The fields that are claims of people, and not known."""
+        return "reported", "reported_by"
 
     def as_json(self) -> dict[str, Any]:
         """The facts as they are kept with a decision: moments in ISO 8601, amounts as text."""
@@ -94,8 +100,9 @@ class Rule:
     """One clause: its name, its own words, and when it covers an order.
 
     A clause ``by_report`` is asked only about orders of which it was reported (or of which one of
-    the clauses was that stood for the same report in older versions, ``formerly``). One that
-    ``overrides`` is asked before all others.
+    the clauses was that stood for the same report in older versions, ``formerly``). What is known
+    is all that it ``covers`` says; ``claims`` is what the report says beyond it, which nothing but
+    the claim shows. One that ``overrides`` is asked before all others.
     """
 
     clause: str
@@ -106,9 +113,19 @@ class Rule:
     by_report: bool = False
     formerly: tuple[str, ...] = ()
     overrides: bool = False
+    claims: str = ""
+
+    def claim(self, facts: Facts) -> str:
+        """What is only claimed of an order of these facts, and by whom; "" when nothing is."""
+        if not self.by_report:
+            return ""
+        said = self.claims or f"“{self.title}”"
+        return (
+            f"claimed by {facts.reported_by}: {said}" if facts.reported_by else f"supposed: {said}"
+        )
 
     def why(self, facts: Facts) -> str:
-        """Why it covers an order of these facts, in words; "" when it does not."""
+        """What is known that lets it cover an order, in words; "" when it does not."""
         if self.by_report and facts.reported not in (self.clause, *self.formerly):
             return ""
         return self.covers(facts)
@@ -120,20 +137,26 @@ def automatic(clause: str, *, title: str, text: str) -> Callable[[Covers], Rule]
 
 
 def by_ticket(
-    clause: str, *, title: str, text: str, formerly: tuple[str, ...] = ()
+    clause: str, *, title: str, text: str, claims: str = "", formerly: tuple[str, ...] = ()
 ) -> Callable[[Covers], Rule]:
     """A clause of "When refunds need a ticket": somebody reports it, and people decide."""
     return lambda covers: Rule(
-        clause, Outcome.TICKET, title, text, covers, by_report=True, formerly=formerly
+        *(clause, Outcome.TICKET, title, text, covers),
+        by_report=True,
+        formerly=formerly,
+        claims=claims,
     )
 
 
 def not_granted(
-    clause: str, *, title: str, text: str, formerly: tuple[str, ...] = ()
+    clause: str, *, title: str, text: str, claims: str = "", formerly: tuple[str, ...] = ()
 ) -> Callable[[Covers], Rule]:
     """A clause of "When refunds are not granted" that somebody reports."""
     return lambda covers: Rule(
-        clause, Outcome.NOT_REFUNDABLE, title, text, covers, by_report=True, formerly=formerly
+        *(clause, Outcome.NOT_REFUNDABLE, title, text, covers),
+        by_report=True,
+        formerly=formerly,
+        claims=claims,
     )
 
 
@@ -144,12 +167,20 @@ def forfeits(clause: str, *, title: str, text: str) -> Callable[[Covers], Rule]:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a version says of an order: the outcome, by which clause, and why, in words."""
+    """What a version says of an order: the outcome, by which clause, and why, in words: what is
+    ``known``, and apart from it what is only claimed, and by whom (``claim``, or "").
+    """
 
     version: str
     outcome: Outcome
     clause: str
-    why: str
+    known: str
+    claim: str = ""
+
+    @property
+    def why(self) -> str:
+        """Both in one sentence."""
+        return f"{self.known}; {self.claim}" if self.claim else self.known
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +206,8 @@ class Version:
     def verdict(self, facts: Facts) -> Verdict:
         """The verdict on these facts: that of the first clause which covers them."""
         for rule in sorted(self.rules, key=lambda rule: not rule.overrides):
-            if why := rule.why(facts):
-                return Verdict(self.name, rule.outcome, rule.clause, why)
+            if known := rule.why(facts):
+                return Verdict(self.name, rule.outcome, rule.clause, known, rule.claim(facts))
         return Verdict(self.name, Outcome.NONE, "", _nothing(self, facts))
 
     def amended(
@@ -221,7 +252,8 @@ def _nothing(version: Version, facts: Facts) -> str:
             "customer cancels it before an SMS arrives"
         )
     if rule is not None:
-        return f"“{rule.title}” was reported, but the facts of the order do not bear it out"
+        by = f" by {facts.reported_by}" if facts.reported_by else ""
+        return f"“{rule.title}” was reported{by}, but the facts of the order do not bear it out"
     if facts.reported:
         return f"This version has no clause {facts.reported}"
     if facts.first_sms_at is None:

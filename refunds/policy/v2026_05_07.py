@@ -1,7 +1,8 @@
 """The refund policy of 2026-05-07, clause by clause, in its own words and in their order.
 
-Each function says when its clause covers an order: why, in words, or "" when it does not. The whole
-text is docs/refund-policy.txt.
+Each function says when its clause covers an order: what is known that lets it, in words, or "" when
+it does not. What a report ``claims`` beyond that stands apart. The whole text is
+docs/refund-policy.txt.
 """
 
 from __future__ import annotations
@@ -79,6 +80,11 @@ def allocation_failed(facts: Facts) -> str:
     return "No number was allocated in time" if facts.allocation_timed_out else ""
 
 
+def _arrived(facts: Facts) -> str:
+    """What is known of an order whose SMS is complained of: no fact tells what became of it."""
+    return "An SMS arrived in time" if facts.first_sms_at is not None else ""
+
+
 # --- When refunds need a ticket -------------------------------------------------------------------
 
 
@@ -89,10 +95,11 @@ def allocation_failed(facts: Facts) -> str:
         "You received an SMS but the destination service rejected it (e.g. a region-block on the "
         "upstream carrier)."
     ),
+    claims="the service rejected it",
 )
 def service_rejected(facts: Facts) -> str:
     """It is said of an order whose SMS arrived."""
-    return "An SMS arrived and the service rejected it" if facts.first_sms_at else ""
+    return _arrived(facts)
 
 
 @by_ticket(
@@ -102,10 +109,11 @@ def service_rejected(facts: Facts) -> str:
         "You received the wrong service's SMS (extremely rare — usually a carrier "
         "billing-mismatch)."
     ),
+    claims="it is an SMS of another service",
 )
 def wrong_service(facts: Facts) -> str:
     """It is said of an order whose SMS arrived."""
-    return "An SMS of another service arrived" if facts.first_sms_at else ""
+    return _arrived(facts)
 
 
 @by_ticket(
@@ -115,11 +123,12 @@ def wrong_service(facts: Facts) -> str:
         "Long-term rental issues that did not auto-detect (silent disconnections, "
         "partial-coverage outages mid-rental)."
     ),
+    claims="it failed without a signal",
 )
 def rental_issue(facts: Facts) -> str:
     """It is said of a rental that was handed out."""
     if facts.kind == "rental" and facts.allocated_at is not None:
-        return "A rented number failed without a signal"
+        return "The rented number was handed out"
     return ""
 
 
@@ -130,10 +139,11 @@ def rental_issue(facts: Facts) -> str:
     "none.not_used_in_time",
     title="SMS not used in time",
     text="You received an SMS successfully but did not use it in time.",
+    claims="it was not used in time",
 )
 def not_used_in_time(facts: Facts) -> str:
     """It is said of an order whose SMS arrived."""
-    return "An SMS arrived and was not used in time" if facts.first_sms_at else ""
+    return _arrived(facts)
 
 
 @not_granted(
@@ -143,22 +153,22 @@ def not_used_in_time(facts: Facts) -> str:
         "You used the SMS to verify on a service that subsequently banned the account for an "
         "unrelated reason."
     ),
+    claims="it served, and the account was banned later",
 )
 def banned_later(facts: Facts) -> str:
     """It is said of an order whose SMS arrived."""
-    return "The SMS served, and the account was banned later" if facts.first_sms_at else ""
+    return _arrived(facts)
 
 
 @not_granted(
     "none.ordered_wrong",
     title="Wrong service or country ordered",
     text="You ordered the wrong service or the wrong country.",
+    claims="the wrong service or country was ordered",
 )
 def ordered_wrong(facts: Facts) -> str:
     """It is said of an order that can no longer be cancelled: until then, cancelling refunds it."""
-    if facts.first_sms_at is not None or facts.ended_at is not None:
-        return "The wrong service or country was ordered"
-    return ""
+    return _arrived(facts) or ("The order has ended" if facts.ended_at is not None else "")
 
 
 @forfeits(

@@ -111,9 +111,10 @@ def test_the_verdict_and_the_facts_are_kept_with_the_request(agent):
         "ticket",
         "ticket.service_rejected",
     )
-    assert asked.verdict_why == "An SMS arrived and the service rejected it"
+    assert asked.verdict_why == ("An SMS arrived in time; claimed by ann: the service rejected it")
     assert (asked.facts["price"], asked.facts["sms"]) == ("1.0000", 1)
     assert asked.facts["reported"] == "ticket.service_rejected"
+    assert asked.facts["reported_by"] == "ann"
     assert asked.facts["first_sms_at"] == order.first_sms_at.isoformat()
 
 

@@ -68,7 +68,6 @@ Facts
   Terminated: no
   SMS: 0
   Refunded: 1.0000 USD
-  Reported: —
 Verdict
   Refunded automatically: No SMS had arrived by 2026-06-01 12:20:00 UTC.
   By version 2026-05-07, in force when the order was placed.
@@ -107,11 +106,14 @@ def test_a_report_is_judged_as_it_was_made_or_as_it_is_asked(clock: Any) -> None
     )
 
     rejected = told(order.pk, "--reported", Clause.SERVICE_REJECTED)
-    assert "Refundable by ticket: An SMS arrived and the service rejected it." in rejected
+    assert "Refundable by ticket: An SMS arrived in time." in rejected
+    assert "Not known, but supposed: the service rejected it." in rejected
     assert "of up to 1.0000 USD under ticket.service_rejected; another person" in rejected
 
     request = asked(order, Clause.ORDERED_WRONG)
-    assert "Not refundable: The wrong service or country was ordered." in told(order.pk)
+    assert "Not refundable: An SMS arrived in time." in told(order.pk)
+    claimed = f"claimed by {request.requested_by}: the wrong service or country was ordered"
+    assert f"Not known, but {claimed}." in told(order.pk)
     assert f"As reported in Refund request {request.pk}." in told(order.pk)
     decisions.withdraw(request.requested_by, request.pk)
     assert "No clause applies" in told(order.pk)

@@ -196,7 +196,8 @@ def test_what_can_be_done_next_names_the_final_decision_and_nothing_against_it(
     ruling = ruled(agent, colleague, senior)
     assert explain(ruling.order_id).next == (
         f"{ruling} is final.",
-        "Only with new evidence can a senior agent who took no part open a further request.",
+        "Only with new evidence can a senior agent who took no part open a further request, of up "
+        "to 1.0000 USD.",
     )
 
 

@@ -99,37 +99,37 @@ BULLETS = {
         delivered(reported="ticket.service_rejected"),
         BY_TICKET,
         Clause.SERVICE_REJECTED,
-        "An SMS arrived and the service rejected it",
+        "An SMS arrived in time; supposed: the service rejected it",
     ),
     "You received the wrong service's SMS": (
         delivered(reported="ticket.wrong_service"),
         BY_TICKET,
         Clause.WRONG_SERVICE,
-        "An SMS of another service arrived",
+        "An SMS arrived in time; supposed: it is an SMS of another service",
     ),
     "Long-term rental issues that did not auto-detect": (
         rental(reported="ticket.rental_issue"),
         BY_TICKET,
         Clause.RENTAL_ISSUE,
-        "A rented number failed without a signal",
+        "The rented number was handed out; supposed: it failed without a signal",
     ),
     "You received an SMS successfully but did not use it in time": (
         delivered(reported="none.not_used_in_time"),
         NOT_GRANTED,
         Clause.NOT_USED_IN_TIME,
-        "An SMS arrived and was not used in time",
+        "An SMS arrived in time; supposed: it was not used in time",
     ),
     "You used the SMS to verify on a service that subsequently banned the account": (
         delivered(reported="none.banned_later"),
         NOT_GRANTED,
         Clause.BANNED_LATER,
-        "The SMS served, and the account was banned later",
+        "An SMS arrived in time; supposed: it served, and the account was banned later",
     ),
     "You ordered the wrong service or the wrong country": (
         delivered(reported="none.ordered_wrong"),
         NOT_GRANTED,
         Clause.ORDERED_WRONG,
-        "The wrong service or country was ordered",
+        "An SMS arrived in time; supposed: the wrong service or country was ordered",
     ),
     "AUP violations resulting in account termination": (
         delivered(terminated=True),
@@ -419,3 +419,19 @@ def test_a_version_or_clause_that_is_none_is_named() -> None:
         policy.rule("mercy")
     with pytest.raises(PolicyMissing, match=r"Version 2026-05-07 of the policy has no clause x\."):
         policy.text("x", "2026-05-07")
+
+
+@pytest.mark.parametrize("clause", [rule.clause for rule in VERSION.rules if rule.by_report])
+def test_choosing_a_clause_adds_nothing_to_what_is_known(clause: str) -> None:
+    order = {"kind": "rental"} if clause == Clause.RENTAL_ISSUE else {}
+    plain = delivered(**order)
+    chosen = VERSION.verdict(delivered(**order, reported=clause, reported_by="ann"))
+
+    assert VERSION.verdict(plain).known == "An SMS arrived in time and nothing else was reported"
+    assert chosen.known in {"An SMS arrived in time", "The rented number was handed out"}
+    assert chosen.claim == f"claimed by ann: {policy.rule(clause).claims}"
+    assert chosen.why == f"{chosen.known}; {chosen.claim}"
+
+
+def test_every_report_says_what_it_claims() -> None:
+    assert [rule.clause for rule in VERSION.rules if rule.by_report != bool(rule.claims)] == []

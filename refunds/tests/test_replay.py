@@ -299,7 +299,8 @@ def test_the_command_lists_sums_up_and_writes_csv(
         f"Order {slow.pk}: nothing 0.0000 -> auto.no_sms_in_time 2.0000 USD. "
         "The SMS took more than 10 minutes.",
         f"Order {banned.pk}: none.banned_later 0.0000 -> ticket.banned_later 0.0000 "
-        "(people decide, up to 1.0000) USD. The account was banned later.",
+        "(people decide, up to 1.0000) USD. An SMS arrived in time; claimed by "
+        f"{banned.refund_requests.get().requested_by}: the account was banned later.",
         "2 orders, 2 differ from what happened.",
         "  auto.no_sms_in_time: orders 0 -> 1, USD 0.0000 -> 2.0000",
         "  ticket.banned_later: orders 0 -> 1, USD 0.0000 -> 0.0000, "

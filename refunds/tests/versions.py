@@ -37,15 +37,16 @@ def no_sms_in_time(facts: Facts) -> str:
     "ticket.banned_later",
     title="Account banned later",
     text="The service banned the account later.",
+    claims="the account was banned later",
     formerly=("none.banned_later",),
 )
 def banned_later(facts: Facts) -> str:
-    return "The account was banned later" if facts.first_sms_at else ""
+    return "An SMS arrived in time" if facts.first_sms_at else ""
 
 
 @by_ticket("ticket.unreadable", title="Unreadable SMS", text="The SMS cannot be read.")
 def unreadable(facts: Facts) -> str:
-    return "An SMS arrived and cannot be read" if facts.first_sms_at else ""
+    return "An SMS arrived in time" if facts.first_sms_at else ""
 
 
 VERSION = MAY.amended(

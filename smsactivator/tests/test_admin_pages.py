@@ -914,7 +914,8 @@ def test_a_refund_request_s_page_says_what_was_asked_decided_and_resolved() -> N
     for said in (
         *("Screenshot of the refusal", "Of another number", "The number fits after all"),
         *("SMS rejected by the service", "A person decides", "2026-05-07"),
-        *("An SMS arrived and the service rejected it", "Denial overturned and credited"),
+        *("claimed by ann: the service rejected it", "Denial overturned and credited"),
+        *("An SMS arrived in time", "What was claimed", "What was known"),
         *("Requested: Screenshot of the refusal", "Denied: Of another number"),
         *("Disputed by reply", "Overturned: The number fits after all"),
     ):

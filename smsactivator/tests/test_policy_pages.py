@@ -19,13 +19,15 @@ from django.utils.html import strip_tags
 
 from orders.models import Order
 from refunds import admin_policy, replay
-from refunds.models import Refund
+from refunds.models import Refund, RefundRequest
 from refunds.policy import Clause
 from refunds.tests import test_replay as made
 from refunds.tests import world as shop
+from refunds.tests.test_request_rules import insert
 from refunds.tests.versions import JULY
 from smsactivator.tests import world
 from wallet.models import Transfer
+from wallet.tests.attack import run
 
 pytestmark = pytest.mark.django_db
 
@@ -100,8 +102,59 @@ def test_an_order_s_page_judges_what_its_request_reports(clock: Any) -> None:
 
     page = by_the_policy(order_page(order, "Senior agent"))
     assert page["Verdict"] == "Refundable by ticket"
+    assert page["Why"] == "An SMS arrived in time"
+    claim = f"claimed by {request.requested_by}: the service rejected it"
+    assert page["Not known, but"] == claim
     assert page["Reported"] == f"SMS rejected by the service ({request})"
     assert page["What can be done"] == f"{request} waits for another person to approve or deny it."
+
+
+def facts_page(role: str, model: str, pk: int) -> dict[str, dict[str, str]]:
+    client = Client()
+    client.force_login(world.person(role, name=f"{role}-{model}"))
+    shown = client.get(reverse(f"admin:refunds_{model}_change", args=[pk]))
+    return {
+        group.title: {label: strip_tags(str(value)) for label, value in group.rows}
+        for group in shown.context["facts"]
+    }
+
+
+def test_a_refund_and_its_request_tell_what_was_claimed_apart_from_what_was_known(
+    clock: Any,
+) -> None:
+    order = made.activation(clock, sms_after=1)
+    request = made.approved(order, Clause.SERVICE_REJECTED)
+    claimed = {"Claimed": "SMS rejected by the service", "By": str(request.requested_by)}
+
+    for page in (
+        facts_page("Support agent", "refundrequest", request.pk),
+        facts_page("Senior agent", "refund", request.refund.pk),
+    ):
+        assert page["What was claimed"] == claimed
+        assert page["What was known"]["SMS"] == "1"
+        assert not {"Reported", "Reported by"} & set(page["What was known"])
+    assert facts_page("Auditor", "refundrequest", request.pk)["The policy's verdict"]["Why"] == (
+        f"An SMS arrived in time; claimed by {request.requested_by}: the service rejected it"
+    )
+
+
+def test_a_request_from_before_claims_were_told_apart_stays_readable_and_says_so(
+    clock: Any,
+) -> None:
+    order = made.activation(clock, sms_after=1)
+    ann = world.person("Support agent", name="ann")
+    old = "An SMS arrived and the service rejected it"
+    facts = '{"sms": 1, "reported": "ticket.service_rejected"}'
+    run(insert(order, ann, facts=f"'{facts}'", verdict_why=f"'{old}'"))
+
+    page = facts_page("Senior agent", "refundrequest", RefundRequest.objects.get().pk)
+
+    assert page["What was claimed"] == {"Claimed": "SMS rejected by the service", "By": "ann"}
+    assert page["What was known"] == {"SMS": "1"}
+    assert page["The policy's verdict"]["Why"] == old
+    assert page["The policy's verdict"]["Read it as"] == (
+        "What ann claimed is told as if it had been known."
+    )
 
 
 def test_an_order_s_page_takes_the_same_queries_whatever_was_decided(clock: Any) -> None:

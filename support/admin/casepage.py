@@ -772,7 +772,8 @@ def _order(one: CaseOrder, person: Any) -> dict[str, Any]:
             if one.sms and person.has_perm("orders.view_sms_text")
             else ""
         ),
-        "verdict": one.verdict.why + ".",
+        "verdict": one.verdict.known + ".",
+        "claim": one.verdict.claim,
         "version": one.verdict.version,
         "decided": [ruling_words(ruling) for ruling in one.decided],
         "timeline": sorted(_steps(one), key=lambda step: step[0]),

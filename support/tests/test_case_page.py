@@ -200,7 +200,7 @@ def test_everything_that_a_decision_needs_is_on_one_page(clock, ann, bob, sonia)
     assert "06-01 11:01:30 ••••••15 Dear Ann, your code is ••••••15" in read
     # The verdict of the policy that was in force on what was reported, and the request's terms.
     assert "By the policy (2026-05-07)" in read
-    assert "An SMS arrived and the service rejected it." in read
+    assert "An SMS arrived in time. Not known, but claimed by ann: the service rejected it." in read
     asked = RefundRequest.objects.latest("pk")
     terms = text(panel(content, f"decide-{asked.pk}"))
     assert f"ann asked for 1.5000 USD of Order {order.pk} under “" in terms

@@ -54,7 +54,9 @@ class Command(BaseCommand):
 
 
 def _verdict(found: Explanation) -> Iterable[str]:
-    yield f"{found.verdict.outcome.label}: {found.verdict.why}."
+    yield f"{found.verdict.outcome.label}: {found.verdict.known}."
+    if found.verdict.claim:
+        yield f"Not known, but {found.verdict.claim}."
     if found.asked is found.in_force:
         yield f"By version {found.asked.name}, in force when the order was placed."
     else:
