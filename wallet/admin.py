@@ -764,7 +764,7 @@ class AuditRunAdmin(ReadOnlyAdmin):
 
 @admin.register(Seal)
 class SealAdmin(ReadOnlyAdmin):
-    """The daily seals of the ledger."""
+    """The daily seals of the books."""
 
     ordering = ("-day",)
     list_display = ("day_sealed", "count", "digest_shown", "sealed")
@@ -803,6 +803,7 @@ class SealAdmin(ReadOnlyAdmin):
                         "wallet.view_transfer",
                     ).html(request.user),
                 ),
+                ("Covers", obj.get_version_display()),
                 ("SHA-256", mono(obj.digest)),
                 ("Of the day before", mono(obj.previous)),
                 ("Sealed (UTC)", moment(obj.sealed_at)),

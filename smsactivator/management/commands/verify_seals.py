@@ -1,4 +1,4 @@
-"""Compute the daily seals again from the transfers."""
+"""Compute the daily seals again from the rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wallet.models import Seal
 
 
 class Command(BaseCommand):
-    help = "Compute the daily seals of the ledger again. Exits 1 and names the days that differ."
+    help = "Compute the daily seals again. Exits 1 and names the days and rows that differ."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--from", dest="since", type=date.fromisoformat, metavar="DAY")
@@ -45,4 +45,6 @@ class Command(BaseCommand):
         self.days += 1
         said = f"FAILED: {verdict.problem}" if verdict.problem else "ok"
         self.stdout.write(f"{verdict.day:%Y-%m-%d}  {verdict.transfers:>10,} transfers  {said}")
+        for row in verdict.rows:
+            self.stdout.write(f"{'':12}{row}")
         self.stdout.flush()
