@@ -563,7 +563,7 @@ def verify(
                     wrong.append(verdict)
                 if progress:
                     progress(verdict)
-            if close.pk is not None:
+            if not close._state.adding:
                 before[close.kind] = close
     return wrong
 
@@ -605,7 +605,7 @@ def _missing(closes: Iterable[Close], seals: Iterable[Seal]) -> list[Close]:
 def _problems(
     close: Close, before: Close | None, figures: Sequence[Figure], seals: Mapping[int, Seal]
 ) -> Iterable[str]:
-    if close.pk is None:
+    if close._state.adding:
         yield "is missing"
         return
     if close.seal_id not in seals:

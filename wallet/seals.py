@@ -238,11 +238,13 @@ def _last_to_seal(late: timedelta = timedelta(0)) -> date:
 
 @contextmanager
 def _snapshot(*, read_only: bool = True) -> Iterator[None]:
-    """One moment for all that is read, if the transaction has just begun."""
-    if len(connection.savepoint_ids) == 0:
-        access = "READ ONLY" if read_only else "READ WRITE"
-        with connection.cursor() as cursor:
+    """One moment for all that is read, if the transaction has just begun; rows as the same text."""
+    with connection.cursor() as cursor:
+        if len(connection.savepoint_ids) == 0:
+            access = "READ ONLY" if read_only else "READ WRITE"
             cursor.execute(f"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, {access}")
+        # Whatever the server or the role is set to.
+        cursor.execute("SET LOCAL timezone = 'UTC'; SET LOCAL datestyle = 'ISO'")
     yield
 
 

@@ -381,6 +381,13 @@ def test_a_column_that_is_added_later_leaves_the_seals_right(three_days):
     assert problems() == {}
 
 
+def test_a_server_that_writes_dates_another_way_computes_the_same(three_days):
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL datestyle = 'German'; SET LOCAL timezone = 'Asia/Tokyo'")
+
+    assert problems() == {}
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_day_is_not_sealed_while_somebody_may_write_evidence_of_it(monkeypatch):
     monkeypatch.setattr(seals, "PATIENCE", 0.1)
