@@ -128,7 +128,7 @@ class CustomerFilter(ChoiceFilter):
         return queryset.filter(order_id__in=search.newest(orders))
 
 
-class FurtherFilter(SimpleListFilter):
+class FurtherFilter(ChoiceFilter):
     """What opened a final decision again."""
 
     title = "further to a final decision"

@@ -93,6 +93,7 @@ class Launcher:
         self.environment.setdefault("UPSTREAM_KEY_DEMO", DEMO_UPSTREAM_KEY)
         self.environment.setdefault("SUPPORT_EMAIL", DEMO_SUPPORT_EMAIL)
         self.environment.setdefault("MAIL_DIR", str(self.data_dir / "mail"))
+        self.environment.setdefault("SITE_ADDRESS", self.site)
 
     @property
     def site(self) -> str:
@@ -190,6 +191,7 @@ class Launcher:
         names = [
             *("SMSACTIVATOR_ENV", "DATABASE_URL", "REDIS_URL", "REDIS_PREFIX"),
             *("ORDER_SLA_SECONDS", "UPSTREAM_KEY_DEMO", "SUPPORT_EMAIL", "MAIL_DIR"),
+            "SITE_ADDRESS",
         ]
         lines = [
             f"export {name}={shlex.quote(self.environment[name])}\n"

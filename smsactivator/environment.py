@@ -99,6 +99,19 @@ class Environment:
             )
         return origins
 
+    def site_address(self, hosts: list[str]) -> str:
+        """The origin under which people reach the admin."""
+        host = hosts[0].lstrip(".") if hosts else "localhost"
+        default = f"https://{host}" if self.production else f"http://{host}:8000"
+        address = self.text("SITE_ADDRESS", default).rstrip("/")
+        parts = urlsplit(address)
+        wrong = parts.scheme not in {"http", "https"} or not parts.netloc or parts.path
+        if wrong or (self.production and parts.scheme != "https"):
+            self.problems.append(
+                "SITE_ADDRESS must be an origin in full: https://back-office.example.com."
+            )
+        return address
+
     def database(self) -> dict[str, object]:
         """The PostgreSQL connection, from any URL libpq understands (TCP or Unix socket)."""
         url = self.required("DATABASE_URL", "postgresql://user:password@host:5432/database")

@@ -58,3 +58,50 @@ class Alarm(models.Model):
 
     def __str__(self) -> str:
         return self.cause
+
+
+class StaffChange(models.Model):
+    """What was changed about one of our people or a role, by whom and why. Written once."""
+
+    class About(models.TextChoices):
+        PERSON = "auth.User", "Person"
+        ROLE = "auth.Group", "Role"
+
+    about = models.CharField(max_length=16, choices=About)
+    row = models.BigIntegerField()
+    at = models.DateTimeField()
+    actor = models.CharField(max_length=200)
+    actor_user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="+"
+    )
+    what = models.CharField(max_length=200)
+    reason = models.TextField(blank=True)
+    # [field, before, after] in words.
+    changes = models.JSONField(default=list)
+
+    class Meta:
+        indexes = [models.Index(fields=["about", "row", "id"], name="staff_change_by_row")]
+
+    def __str__(self) -> str:
+        return f"{self.what} by {self.actor}"
+
+
+class PasswordLink(models.Model):
+    """That somebody is to be mailed a link to choose a password by. The link is nowhere kept."""
+
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.PROTECT, related_name="password_links"
+    )
+    asked_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    asked_at = models.DateTimeField()
+    attempts = models.PositiveIntegerField(default=0)
+    tried_at = models.DateTimeField(null=True)
+    sent_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["id"], name="password_link_unsent", condition=Q(sent_at=None))
+        ]
+
+    def __str__(self) -> str:
+        return f"Link for {self.user}"

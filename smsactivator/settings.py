@@ -94,6 +94,9 @@ SESSION_IDLE = timedelta(
 SESSION_LONGEST = timedelta(
     seconds=environment.integer("SESSION_SECONDS", 43_200, least=600, most=604_800)
 )
+# Where people reach the admin: the beginning of links in mails to them. A request's own Host is not
+# asked.
+SITE_ADDRESS = environment.site_address(ALLOWED_HOSTS)
 # The header in which the proxy tells a client's address; without one it is the connection's.
 CLIENT_ADDRESS_HEADER = environment.text("CLIENT_ADDRESS_HEADER")
 
@@ -343,6 +346,7 @@ CELERY_TASK_ROUTES = {
     "refunds.tasks.look_at_rentals": {"queue": "upstream"},
     "support.tasks.send": {"queue": "mail"},
     "support.tasks.send_due": {"queue": "mail"},
+    "smsactivator.tasks.send_password_links": {"queue": "mail"},
     # An export reads much and takes long; whoever waits for one waits for that.
     "wallet.tasks.write_export": {"queue": "exports"},
     "wallet.tasks.tend_exports": {"queue": "exports"},
@@ -409,6 +413,11 @@ CELERY_BEAT_SCHEDULE = {
     },
     "tell-alarms": {
         "task": "smsactivator.tasks.tell_alarms",
+        "schedule": 60,
+        "options": _every,
+    },
+    "send-password-links": {
+        "task": "smsactivator.tasks.send_password_links",
         "schedule": 60,
         "options": _every,
     },

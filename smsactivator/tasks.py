@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
-from smsactivator import alarms, closing, proving
+from smsactivator import alarms, closing, proving, staff
 from smsactivator.auditing import audit_ledger
 from wallet import seals
 
@@ -52,6 +52,12 @@ def audit(*, full: bool = False) -> bool | None:
 def _locked(cursor: CursorWrapper) -> bool:
     cursor.execute("SELECT pg_try_advisory_lock(%s)", [AUDIT_LOCK])
     return bool(cursor.fetchone()[0])
+
+
+@shared_task
+def send_password_links() -> int:
+    """Mail the links by which people choose a password; returns how many."""
+    return staff.send_links()
 
 
 @shared_task

@@ -8,6 +8,7 @@ from smsactivator.api import api
 from smsactivator.drafts import drafts
 from smsactivator.health import healthz
 from smsactivator.sessions import session
+from smsactivator.staff_pages import ChoosePassword
 from support.admin.attachments import download
 
 urlpatterns = [
@@ -20,6 +21,7 @@ urlpatterns = [
     path("admin/reports/", include(("support.admin.reports", "reports"))),
     path("admin/session", session, name="session"),
     path("admin/drafts", drafts, name="drafts"),
+    path("admin/password/<uidb64>/<token>/", ChoosePassword.as_view(), name="choose_password"),
     path("admin/", admin.site.urls),
     path("api/v1/", api.urls),
     path("healthz", healthz),

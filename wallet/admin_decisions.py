@@ -27,7 +27,7 @@ from smsactivator.common.actions import (
     ReasonForm,
     without_key,
 )
-from smsactivator.common.admin import BoundedAdmin, Facts, ReadOnlyAdmin
+from smsactivator.common.admin import Facts, ReadOnlyAdmin, ReasonedAdmin
 from smsactivator.common.display import (
     BAD,
     BUSY,
@@ -43,7 +43,7 @@ from smsactivator.common.display import (
 )
 from smsactivator.common.links import Link, admin_url, source_for
 from smsactivator.common.money import AmountField
-from wallet import claims, corrections, standing
+from wallet import claims, corrections, limits, standing
 from wallet.deciding import why_not_decide
 from wallet.models import (
     Claim,
@@ -612,12 +612,20 @@ class ReinstatementAdmin(DecisionAdmin):
 
 
 @admin.register(RoleLimit)
-class RoleLimitAdmin(BoundedAdmin):
-    """How much the members of each role may move; changed by administrators."""
+class RoleLimitAdmin(ReasonedAdmin):
+    """How much the members of each role may move; changed by administrators, who say why."""
 
     related = ("role",)
     list_display = ("role", "decision", "each_usd", "daily_usd")
-    fields = ("role", "decision", "each", "daily")
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """Why is asked of those who may change it."""
+        reason = ("reason",) if self.has_change_permission(request, obj) else ()
+        return ("role", "decision", "each", "daily", *reason)
+
+    def write(self, obj: Any, fields: list[str], *, person: Any, reason: str) -> None:
+        """Through the limits' verb."""
+        limits.save(obj, fields, person=person, reason=reason)
 
     @display(description="Limit each, USD")
     def each_usd(self, limit: RoleLimit) -> SafeString:

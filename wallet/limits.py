@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 
+from smsactivator.common import history
 from smsactivator.common.errors import Refused
+from smsactivator.common.history import Actor
 from wallet.models import RoleLimit
 
 
@@ -27,6 +30,28 @@ def require(person: Any, *permissions: str) -> None:
     """Raise PermissionDenied unless the person has every one of the permissions."""
     if not person.has_perms(permissions):
         raise PermissionDenied
+
+
+def save(limit: RoleLimit, fields: Collection[str], *, person: Any, reason: str) -> None:
+    """Write a new limit, or these ``fields`` of one, with its history.
+
+    Locks the limit. Raises PermissionDenied.
+    """
+    new = limit._state.adding
+    require(person, f"wallet.{'add' if new else 'change'}_rolelimit")
+    with transaction.atomic():
+        if new:
+            history.create([limit], actor=Actor.person(person), reason=reason)
+        elif fields:
+            before = RoleLimit.objects.select_for_update(no_key=True).get(pk=limit.pk)
+            if not RoleLimit.history.filter(id=limit.pk).exists():
+                # The first ones were made by a migration, which writes no history.
+                RoleLimit.history.bulk_history_create(
+                    [before],
+                    default_change_reason="As the house made it",
+                    custom_historical_attrs={"history_actor": "automatic: first limits"},
+                )
+            history.save([limit], [*fields], actor=Actor.person(person), reason=reason)
 
 
 def hold(

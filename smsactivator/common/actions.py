@@ -105,6 +105,8 @@ class Action:
     why_not: Callable[[Any, Any], str] = lambda _person, _row: ""
     # How many steps of what the page shows there have been; the verb compares it under its locks.
     sees: Callable[[Any], int] = seen.of
+    # What the form shows of the row, to be changed.
+    initial: Callable[[Any], dict[str, Any]] = lambda _row: {}
     # What to think of before this is done to this row, in sentences on the form.
     warns: Callable[[Any], Sequence[str]] = lambda _row: ()
 

@@ -15,6 +15,7 @@ WRITTEN_ONCE = {
     "orders_sms",
     "orders_smsreading",
     "refunds_refund",
+    "smsactivator_staffchange",
     "support_attachment",
     "support_attachmentreading",
     "support_blob",
@@ -50,6 +51,7 @@ CHANGED_IN_PART = {
         *("against_verdict", "goodwill_id", "disputed_at"),
         *("resolved_by_id", "resolved_at", "resolution_reason"),
     ),
+    "smsactivator_passwordlink": ("attempts", "tried_at", "sent_at"),
     "support_outbound": (
         *("state", "attempts", "tries_left", "due_at", "sent_at"),
         *("mail_id", "sent_to", "problem"),
