@@ -46,7 +46,7 @@ def account(request: HttpRequest, credentials: dict[str, Any] | None = None) -> 
     return str(typed).lower()[:150]
 
 
-class Limits(AxesDatabaseHandler):  # type: ignore[misc]
+class Limits(AxesDatabaseHandler):
     """Counts wrong passwords of an account at an address, of the account, and of the address."""
 
     def get_failures(self, request: HttpRequest, credentials: dict[str, Any] | None = None) -> int:

@@ -7,7 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.contrib.auth import SESSION_KEY, logout
+from django.contrib.auth import SESSION_KEY
+from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.signals import user_logged_in
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
@@ -63,7 +64,9 @@ class EndOfSession:
         if settings.SESSION_COOKIE_NAME in request.COOKIES and SESSION_KEY in session:
             left, _ = _left(session)
             if left <= 0:
-                logout(request)
+                # Not a log-out: nobody did that, and nobody knows when they left.
+                session.flush()
+                request.user = AnonymousUser()
             elif _is_attended(request) and _now() - session[SEEN] >= WRITTEN_EVERY:
                 session[SEEN] = _now()
         return self.get_response(request)

@@ -45,7 +45,7 @@ class ChoosePasswordForm(SetPasswordForm):  # type: ignore[type-arg]
             field.widget = UnfoldAdminPasswordWidget(attrs={"autocomplete": "new-password"})
 
 
-class RolesField(forms.ModelMultipleChoiceField):
+class RolesField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]
     """The roles, each with a box to tick."""
 
     widget = UnfoldAdminCheckboxSelectMultipleWidget
@@ -65,7 +65,7 @@ class InviteForm(ReasonForm):
         " before the @.",
     )
     roles = RolesField()
-    field_order = ("key", "name", "email", "roles", "reason")
+    field_order: Sequence[str] = ("key", "name", "email", "roles", "reason")
 
 
 class ChangeForm(InviteForm):
@@ -355,6 +355,6 @@ class ChoosePassword(PasswordResetConfirmView):
         """Kept in the person's history; then they log in."""
         with transaction.atomic():
             response = super().form_valid(form)
-            staff.password_chosen(self.user)
+            staff.password_chosen(form.user)
         messages.success(self.request, f"Your password is set: log in as {self.user}.")
         return response

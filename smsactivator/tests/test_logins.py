@@ -260,6 +260,22 @@ def test_a_session_ends_when_nothing_was_done_for_a_while() -> None:
         assert not is_in(client)
 
 
+def test_a_session_that_ended_by_itself_is_no_log_out() -> None:
+    with travel(NOON, tick=False) as clock:
+        client = seated()
+        clock.shift(settings.SESSION_IDLE + timedelta(seconds=1))
+        assert not is_in(client)
+        assert AccessLog.objects.get().logout_time is None
+
+
+def test_a_log_out_is_recorded() -> None:
+    with travel(NOON, tick=False) as clock:
+        client = seated()
+        clock.shift(60)
+        client.post(reverse("admin:logout"))
+        assert AccessLog.objects.get().logout_time == NOON + timedelta(minutes=1)
+
+
 def test_a_session_ends_after_its_longest_time_whatever_was_done() -> None:
     with travel(NOON, tick=False) as clock:
         client = seated()

@@ -39,7 +39,7 @@
         if (now > WARN) {
             if (note) note.hidden = true;
         } else if (by === "length") {
-            show(`You will be logged out in ${span(now)}: a session lasts no longer. Send or copy what you type before.`);
+            show(`You will be logged out in ${span(now)}: a session lasts no longer. What you type is kept: log in again, and it is there.`);
         } else {
             show(`You will be logged out in ${span(now)}, because nothing happened here.`, button());
         }
@@ -63,7 +63,7 @@
         // A page that nobody is logged in to has no session to lose.
         if (answer.status === 401) {
             clearTimeout(timer);
-            if (askedAt) show("You are logged out.", loginLink());
+            if (askedAt) show("You are logged out. What you typed is kept.", loginLink());
             return;
         }
         if (!answer.ok) return;
