@@ -301,7 +301,7 @@ def _locked(*pks: int) -> list[User]:
 
 
 def _refuse_taken(email: str) -> None:
-    # Two invitations at once, of two administrators: Django's table does not hold an address unique.
+    # Two administrators at once: Django's table does not hold an address unique.
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [ADDRESSES])
     taken = User.objects.filter(email__iexact=email).first()
