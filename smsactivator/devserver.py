@@ -16,6 +16,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import shlex
 import signal
 import socket
@@ -23,8 +24,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -53,10 +56,20 @@ SEED = "20260507"  # what the simulated upstream draws its luck from
 UNSET = "Unset it to have this copy start its own."
 START_SECONDS = 60
 GRACE_SECONDS = 5
+LARGEST_PORT = 65_535
+# Who ends is started again: after a second, then after twice as long each time. Who ends so often,
+# never having run for STEADY_SECONDS, is not.
+REVIVALS = 5
+REVIVE_SECONDS = 1.0
+STEADY_SECONDS = 60.0
 
 
 class CannotRunError(Exception):
     """The copy cannot start or go on; the message is for the person at the terminal."""
+
+
+class WrongValueError(CannotRunError):
+    """PORT or DATA_DIR is nothing to start with."""
 
 
 class StopRequested(Exception):
@@ -70,6 +83,33 @@ class Child:
     name: str
     process: psutil.Popen
     log: Path
+    command: Sequence[str]
+
+
+class Revival:
+    """When a process that ended is started again."""
+
+    def __init__(self) -> None:
+        self.ends = 0
+        self.started = time.monotonic()
+        self.due: float | None = None
+
+    def ended(self) -> float | None:
+        """It has ended: in how many seconds to start it again, or None to give up."""
+        now = time.monotonic()
+        if now - self.started >= STEADY_SECONDS:
+            self.ends = 0
+        self.ends += 1
+        if self.ends > REVIVALS:
+            return None
+        seconds = REVIVE_SECONDS * 2 ** (self.ends - 1)
+        self.due = now + seconds
+        return seconds
+
+    def begun(self) -> None:
+        """It was started again."""
+        self.started = time.monotonic()
+        self.due = None
 
 
 class Launcher:
@@ -82,6 +122,7 @@ class Launcher:
         self.simulator_port = 0
         self.children: list[Child] = []
         self.servers: list[Postgres | Valkey] = []
+        self.revivals: defaultdict[str, Revival] = defaultdict(Revival)
         self.stopping = False
         self.environment = dict(environment) | {
             "SMSACTIVATOR_ENV": "development",
@@ -102,12 +143,12 @@ class Launcher:
     def run(self) -> None:
         """Start everything and watch it until a signal asks to stop; stops all it started.
 
-        Raises CannotRunError when something does not start, or dies.
+        What ends meanwhile is started again. Raises CannotRunError when something does not start,
+        or ends again and again.
         """
         for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(name, self._request_stop)
-        self.logs.mkdir(parents=True, exist_ok=True)
-        with (self.data_dir / "launcher.lock").open("a+") as lock:
+        with self._take_data_dir() as lock:
             self._claim(lock)
             try:
                 self._stop_left_over()
@@ -115,7 +156,7 @@ class Launcher:
                 self._start()
                 while True:
                     self.pause()
-                    self._require_all_alive()
+                    self._revive_ended()
             except StopRequested:
                 say("Stopping …")
             except ServerStartError as error:
@@ -130,6 +171,28 @@ class Launcher:
             raise StopRequested
 
     # --- starting -------------------------------------------------------------------------------
+
+    def _take_data_dir(self) -> IO[str]:
+        """Make the data's directory, nobody else's to look into; returns the open lock file.
+
+        Raises WrongValueError for one that cannot be written, or that holds other things.
+        """
+        lock = self.data_dir / "launcher.lock"
+        try:
+            self.data_dir.mkdir(parents=True, exist_ok=True)
+            if not lock.exists() and any(self.data_dir.iterdir()):
+                raise WrongValueError(
+                    f"{self.data_dir} holds other things: choose a new or an empty directory with "
+                    "DATA_DIR=."
+                )
+            self.data_dir.chmod(0o700)
+            self.logs.mkdir(exist_ok=True)
+            return lock.open("a+")
+        except OSError as error:
+            raise WrongValueError(
+                f"{self.data_dir} cannot be used ({error.strerror}): choose a directory that you "
+                "may write into with DATA_DIR=."
+            ) from None
 
     def _claim(self, lock: IO[str]) -> None:
         """Be the only launcher of this data; the kernel lets go of the lock however we end."""
@@ -287,7 +350,14 @@ class Launcher:
 
     def _spawn(self, name: str, command: Sequence[str], *, output: IO[str] | None = None) -> Child:
         """Start a child; its errors, and its output unless it is wanted here, go to its log."""
-        log = self._fresh_log(name)
+        child = self._begin(name, command, self._fresh_log(name), output)
+        self.children.append(child)
+        self._remember_children()
+        return child
+
+    def _begin(
+        self, name: str, command: Sequence[str], log: Path, output: IO[str] | None = None
+    ) -> Child:
         with log.open("ab") as stream:
             process = psutil.Popen(
                 command,
@@ -298,10 +368,7 @@ class Launcher:
                 stderr=stream,
                 start_new_session=True,
             )
-        child = Child(name, process, log)
-        self.children.append(child)
-        self._remember_children()
-        return child
+        return Child(name, process, log, command)
 
     def _fresh_log(self, name: str) -> Path:
         """The log of that name, empty: what earlier runs wrote must not fill the disk."""
@@ -320,6 +387,54 @@ class Launcher:
                     f"{name} ended unexpectedly (exit {process.returncode}), so everything stops; "
                     f"its log is {log}:\n{tail(log)}"
                 )
+
+    def _revive_ended(self) -> None:
+        """Start again what has ended, when its time has come; the servers before their clients.
+
+        Raises CannotRunError for what ends again and again.
+        """
+        for server in self.servers:
+            if server.process is not None and has_ended(server.process):
+                self._revive(server.name, server.process, server.log, partial(self._serve, server))
+        for place, child in enumerate(self.children):
+            if has_ended(child.process):
+                self._revive(child.name, child.process, child.log, partial(self._respawn, place))
+
+    def _revive(
+        self, name: str, process: psutil.Popen, log: Path, start: Callable[[], None]
+    ) -> None:
+        revival = self.revivals[name]
+        if revival.due is None:
+            seconds = revival.ended()
+            if seconds is None:
+                raise CannotRunError(
+                    f"{name} ended {revival.ends} times, never having run for "
+                    f"{STEADY_SECONDS:.0f} s (the last time with exit {process.returncode}), so "
+                    f"everything stops; its log is {log}:\n{tail(log)}"
+                )
+            say(
+                f"{name} ended unexpectedly (exit {process.returncode}) and is started again in "
+                f"{seconds:.0f} s; its log is {log}."
+            )
+        elif time.monotonic() >= revival.due:
+            start()
+            revival.begun()
+            say(f"{name} was started again.")
+
+    def _serve(self, server: Postgres | Valkey) -> None:
+        try:
+            server.start(self.pause)
+        except ServerStartError:
+            # One that ended is counted as an end; one that hangs is given up.
+            if server.process is None or not has_ended(server.process):
+                raise
+
+    def _respawn(self, place: int) -> None:
+        """Start a child again, when nothing of it is left; its log goes on."""
+        ended = self.children[place]
+        stop_sessions([ended.process])
+        self.children[place] = self._begin(ended.name, ended.command, ended.log)
+        self._remember_children()
 
     def _request_stop(self, number: int, frame: FrameType | None) -> None:
         self.stopping = True
@@ -370,7 +485,7 @@ class Launcher:
         sla = self.environment["ORDER_SLA_SECONDS"]
         key = (self.data_dir / "storefront.key").read_text().strip()
         usual = Path(".data").absolute()
-        where = "" if self.data_dir == usual else f"DATA_DIR={self.data_dir} "
+        where = "" if self.data_dir == usual else f"DATA_DIR={shlex.quote(str(self.data_dir))} "
         return f"""
   smsactivator back-office runs at {self.site}
 
@@ -425,18 +540,30 @@ def say(text: str) -> None:
 
 
 def main() -> int:
-    """The command line; the exit code is 0 after a requested stop, 1 when it could not run."""
+    """The command line; the exit code is 0 after a requested stop, 1 when it could not run.
+
+    It is 2 when a value was given that nothing can run with.
+    """
     parser = argparse.ArgumentParser(prog="python -m smsactivator.devserver")
-    parser.add_argument("--port", type=int, default=8000)
+    parser.add_argument("--port", default="8000")
     parser.add_argument("--data-dir", type=Path, default=PROJECT / ".data")
     options = parser.parse_args()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
-        Launcher(options.port, options.data_dir, os.environ).run()
+        Launcher(port_number(options.port), options.data_dir, os.environ).run()
     except CannotRunError as error:
         sys.stderr.write(f"\n{error}\n")
-        return 1
+        return 2 if isinstance(error, WrongValueError) else 1
     return 0
+
+
+def port_number(text: str) -> int:
+    """The port. Raises WrongValueError for what is none."""
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= LARGEST_PORT:
+        raise WrongValueError(
+            f"{text} is no port: choose a number from 1 to {LARGEST_PORT} with PORT=."
+        )
+    return int(text)
 
 
 if __name__ == "__main__":

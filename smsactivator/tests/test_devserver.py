@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -96,6 +97,7 @@ def test_a_copy_is_killed_starts_again_on_its_data_and_stops(launches, data_dir)
     said = banner(first)
     for expected in (f"http://127.0.0.1:{port}", "/admin/", "/api/v1/docs", "finance2", "60 s"):
         assert expected in said
+    assert data_dir.stat().st_mode & 0o707 == 0o700
     assert (data_dir / "run.env").stat().st_mode & 0o777 == 0o600
     key = (data_dir / "storefront.key").read_text()
     left = launches.family(first)
@@ -128,6 +130,100 @@ def test_a_port_that_is_taken_is_named(launches):
     assert f"Port {port} cannot be used" in said
     assert "PORT=" in said
     assert "Traceback" not in said
+
+
+def test_what_dies_is_started_again_and_said_and_the_copy_goes_on(server_home):
+    # given a copy, in a place whose name has a space
+    launches = Launches(server_home / "our data")
+    port = free_port()
+    try:
+        launcher = launches.start(port)
+        said = banner(launcher)
+        [command] = [line for line in said.splitlines() if "make manage" in line]
+        assert shlex.split(command)[3] == f"DATA_DIR={server_home / 'our data'}"
+        family = launches.family(launcher)
+
+        def find(word: str) -> psutil.Process:
+            """The leader of what was started with this word."""
+            return next(p for p in family if word in p.cmdline()[0:8] and os.getsid(p.pid) == p.pid)
+
+        leaders = {
+            "beat": find("beat"),
+            "web": find("gunicorn"),
+            "valkey": next(p for p in family if p.name().startswith("valkey")),
+            "postgres": next(p for p in family if "-D" in p.cmdline()),
+        }
+        # when some of it is killed
+        for leader in leaders.values():
+            leader.kill()
+        # then each is named, and runs again
+        missing = {f"{name} ended unexpectedly (exit -9)" for name in leaders}
+        missing |= {f"{name} was started again." for name in leaders}
+        for line in launcher.stdout:
+            missing -= {words for words in missing if line.startswith(words)}
+            if not missing:
+                break
+        assert missing == set()
+        site = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False)
+
+        def healthy() -> bool:
+            try:
+                return site.get("/healthz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        with site:
+            assert wait_for(healthy, 60)
+        launches.family(launcher)
+        os.killpg(launcher.pid, signal.SIGINT)
+        assert launcher.wait(20) == 0
+    finally:
+        launches.end()
+
+
+@pytest.mark.parametrize("port", ["99999", "0", "-1", "http", "8 0"])
+def test_what_is_no_port_is_refused_in_one_sentence(data_dir, port):
+    ended = run("--port", port, "--data-dir", str(data_dir))
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.strip() == (
+        f"{port} is no port: choose a number from 1 to 65535 with PORT=."
+    )
+    assert not data_dir.exists()
+
+
+def test_a_data_dir_that_cannot_be_written_is_refused_in_one_sentence(server_home):
+    (server_home / "file").write_text("")
+    for place, why in (("file", "File exists"), ("file/below", "Not a directory")):
+        ended = run("--port", str(free_port()), "--data-dir", str(server_home / place))
+
+        assert (ended.returncode, ended.stdout) == (2, "")
+        assert ended.stderr.strip() == (
+            f"{server_home / place} cannot be used ({why}): choose a directory that you may write "
+            "into with DATA_DIR=."
+        )
+
+
+def test_a_directory_that_holds_other_things_is_left_as_it_is(server_home):
+    (server_home / "letter.txt").write_text("Dear all")
+    before = server_home.stat().st_mode
+    ended = run("--port", str(free_port()), "--data-dir", str(server_home))
+
+    assert ended.returncode == 2
+    assert f"{server_home} holds other things: choose a new or an empty directory" in ended.stderr
+    assert server_home.stat().st_mode == before
+    assert [path.name for path in server_home.iterdir()] == ["letter.txt"]
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "smsactivator.devserver", *words],
+        cwd=devserver.PROJECT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 @pytest.fixture
@@ -172,6 +268,36 @@ def test_a_child_that_dies_is_named_with_its_last_words(launcher):
     with pytest.raises(CannotRunError, match=r"beat ended unexpectedly \(exit 1\)") as death:
         launcher._require_all_alive()
     assert "out of breath" in str(death.value)
+
+
+def test_a_child_that_dies_again_and_again_is_given_up_with_the_reason(
+    launcher, monkeypatch, capsys
+):
+    monkeypatch.setattr(devserver, "REVIVE_SECONDS", 0.01)
+    launcher._spawn("beat", [sys.executable, "-c", "raise SystemExit('out of breath')"])
+
+    def tend() -> None:
+        for _ in range(6000):
+            launcher._revive_ended()
+            time.sleep(0.01)
+
+    with pytest.raises(
+        CannotRunError,
+        match=r"beat ended 6 times, never having run for 60 s \(the last time with exit 1\)",
+    ) as death:
+        tend()
+    assert str(death.value).count("out of breath") == 6
+    assert capsys.readouterr().out.count("beat was started again.") == 5
+
+
+def test_a_child_that_ran_for_long_is_counted_anew_and_each_wait_is_longer(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    revival = devserver.Revival()
+    assert [revival.ended() for _ in range(6)] == [1, 2, 4, 8, 16, None]
+    revival.begun()
+    now += 60
+    assert revival.ended() == 1
 
 
 def test_a_child_that_does_not_listen_is_killed_with_its_children(launcher, monkeypatch):
