@@ -98,7 +98,10 @@ UNFOLD: dict[str, Any] = {
         lambda request: static("support/case.css"),
         lambda request: static("smsactivator/session.css"),
     ],
-    "SCRIPTS": [lambda request: static("smsactivator/session.js")],
+    "SCRIPTS": [
+        lambda request: static("smsactivator/session.js"),
+        lambda request: static("smsactivator/names.js"),
+    ],
     "SITE_FAVICONS": [
         {
             "rel": "icon",

@@ -89,7 +89,9 @@ def test_an_export_is_asked_for_followed_and_taken(client: Client, fiona: User) 
     assert client.post(admin_url("wallet_export_add"), sent).headers["Location"] == to
 
     waiting = page(client, export)
-    assert '<meta http-equiv="refresh" content="3">' in waiting
+    assert 'data-refresh="3"' in waiting
+    assert "smsactivator/refresh.js" in waiting
+    assert "http-equiv" not in waiting
     assert "A worker takes it as soon as one is free." in waiting
     assert admin_url("wallet_export_do", export.pk, "cancel") in waiting
     claimed = exports.claim(export.pk)
@@ -102,7 +104,8 @@ def test_an_export_is_asked_for_followed_and_taken(client: Client, fiona: User) 
     list(writing)
 
     done = page(client, export)
-    assert "http-equiv" not in done
+    assert "refresh" not in done.split("<body")[1]
+    assert "refresh.js" not in done
     export = fresh(export)
     assert export.sha256 in done
     assert f"{export.size:,}" in done
