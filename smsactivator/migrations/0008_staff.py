@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('smsactivator', '0006_drafts'),
+        ('smsactivator', '0007_alarms'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -86,7 +86,7 @@ class Migration(migrations.Migration):
     """Where nothing is paid out to: wallet/sql/refused_addresses.sql."""
 
     dependencies = [
-        ('wallet', '0017_rare_transfers'),
+        ('wallet', '0019_sealed_rows'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

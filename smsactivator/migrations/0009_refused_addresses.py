@@ -11,8 +11,8 @@ class Migration(migrations.Migration):
     """Finance keeps the list of addresses that nothing is paid out to; everybody sees it."""
 
     dependencies = [
-        ("smsactivator", "0004_payouts"),
-        ("wallet", "0018_refused_addresses"),
+        ("smsactivator", "0008_staff"),
+        ("wallet", "0020_refused_addresses"),
     ]
 
     operations = [migrations.RunPython(sync, migrations.RunPython.noop)]
