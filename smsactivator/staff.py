@@ -119,7 +119,7 @@ def change(
         rights = (user.is_superuser, set(user.groups.all())) != (administrator, set(roles))
         if rights and user == by:
             raise NotYourself("Your own roles are changed by another administrator.")
-        if user.is_superuser != administrator and not by.is_superuser:
+        if (user.is_superuser or administrator) and not by.is_superuser:
             raise PermissionDenied
         user.first_name, _, user.last_name = name.strip().partition(" ")
         user.email, user.is_superuser = email, administrator

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from django.core import mail
 from django.core.exceptions import PermissionDenied
 from django.test import Client
@@ -276,6 +276,24 @@ def test_nobody_changes_their_own_roles_or_lets_themselves_go(admin: User) -> No
         changed(admin, admin, administrator=False, roles=[role()])
     with pytest.raises(staff.NotYourself):
         staff.set_active(admin, admin.pk, active=False, reason="x")
+
+
+def test_only_an_administrator_changes_one(admin: User) -> None:
+    keeper = world.person(SUPPORT, name="keeper")
+    keeper.user_permissions.add(Permission.objects.get(codename="change_user"))
+    ann = invited(admin)
+
+    for person, fields in ((admin, {"email": "mine@example.com"}), (ann, {"administrator": True})):
+        with pytest.raises(PermissionDenied):
+            changed(keeper, person, **fields)
+    with pytest.raises(PermissionDenied):
+        staff.set_active(keeper, admin.pk, active=False, reason="x")
+    with pytest.raises(PermissionDenied):
+        staff.send_link(keeper, admin.pk, reason="x")
+
+    admin.refresh_from_db()
+    assert (admin.email, admin.is_active) == ("", True)
+    changed(keeper, ann, email="lee@example.com")
 
 
 def test_who_was_let_go_meanwhile_changes_nobody(admin: User) -> None:
