@@ -209,7 +209,8 @@ class ApprovalForm(NoteForm):
     def show(self, row: Payout, shown: int) -> None:
         """With the attempt and its content."""
         super().show(row, shown)
-        self.fields["what"].initial = payouts.content_of(row)
+        self.fields["what"].initial = what = payouts.content_of(row)
+        self.says = f"You approve {what}."
 
 
 def _approve(person: Any, payout: Payout, typed: dict[str, Any]) -> Done:
@@ -227,7 +228,7 @@ def _alone(payout: Payout) -> str:
 
 
 def _approval_warnings(payout: Payout) -> list[str]:
-    found = [f"You approve {payouts.content_of(payout)}.", *payout_board.warnings(payout)]
+    found = payout_board.warnings(payout)
     if payout_board.needs_two(payout):
         found.append(
             f"This is more than {_alone(payout)}, so another person approves it after you."

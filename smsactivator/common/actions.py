@@ -34,6 +34,8 @@ class ActionForm(KeyedForm):
         widget=forms.HiddenInput,
         error_messages={"required": "This form does not say what it showed: open it anew."},
     )
+    # What is done to the row as the page shows it, in words of its own.
+    says = ""
     # The fields that carry what the page shows.
     carries: tuple[str, ...] = ("seen",)
 

@@ -373,6 +373,7 @@ class ReadOnlyAdmin(BoundedAdmin):
                     messages.success(request, done.message)
                     return HttpResponseRedirect(done.url or back)
             else:
+                form.show(obj, shown)
                 status = 422
         elif not action.is_open_to(request.user, obj):
             why = action.why_not(request.user, obj) if action.offered(request.user, obj) else ""

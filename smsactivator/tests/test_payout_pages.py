@@ -432,7 +432,11 @@ def test_the_life_of_a_payout_is_told_on_its_page_and_on_the_customer_s(people: 
                 people.fiona,
                 {"transaction_hash": HASH, "fee": Decimal("1.5"), "fee_currency": "TRX"},
             ),
-            (settlement.mark_failed, people.fiona, {"problem": "Came back"}),
+            (
+                settlement.mark_came_back,
+                people.fiona,
+                {"transaction_hash": HASH, "problem": "Sent back"},
+            ),
             (settlement.give_back, people.frank, {"reason": "Ask for another address"}),
         ):
             clock.shift(60)
@@ -454,7 +458,7 @@ def test_the_life_of_a_payout_is_told_on_its_page_and_on_the_customer_s(people: 
     expected = [
         ("Told to the customer: paid", "", []),
         ("Returned to the wallet: Ask for another address", "frank", []),
-        ("Failed: Came back", "fiona", []),
+        (f"Transaction {HASH} came back: Sent back", "fiona", []),
         (f"Paid by transaction {HASH}", "fiona", [("Fee", "—", "1.5")]),
         (f"Submitted ({batch})", str(batch.submitted_by), []),
         (f"Exported ({batch})", str(batch.exported_by), []),
@@ -1303,7 +1307,7 @@ def test_a_method_s_coin_and_network_stay_and_the_rest_changes_with_a_reason() -
     )
     last = now.history.order_by("-history_id").first()
     assert (last.history_actor, last.history_change_reason) == ("boss", "CoinsPaid has it now")
-    assert now.history.count() == 2
+    assert now.history.count() == 3
     assert "CoinsPaid has it now" in client.get(url).content.decode()
 
 
