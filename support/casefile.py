@@ -315,11 +315,12 @@ def _order(order: Order, wallet: Wallet, lost_since: datetime) -> CaseOrder:
     }
     requests = list(order.refund_requests.all())
     report = last_report(requests)
-    claimed = (
-        {"reported": report.clause, "reported_by": report.requested_by.get_username()}
-        if report
-        else {}
-    )
+    claimed: dict[str, Any] = {}
+    if report is not None:
+        claimed = {
+            "reported": report.clause,
+            "reported_by": report.requested_by.get_username(),
+        }
     goodwill = sum((one.amount for one in requests if one.goodwill_id), Decimal(0))
     # A rental whose number was reported broken refunds itself.
     refundable = order.state in DELIVERED or (
