@@ -304,9 +304,9 @@ def test_what_is_held_is_entered_checked_and_said_in_words(made: list[Close]) ->
 
 
 def test_the_moment_to_check_at_is_settled_to_the_second_and_has_one_way_to_it() -> None:
-    client = signed_in("Finance")
     add = admin_url("wallet_liabilitycheck_add")
     with time_machine.travel(datetime(2025, 11, 3, 12, 0, 29, tzinfo=UTC), tick=False):
+        client = signed_in("Finance")
         form = client.get(add).content.decode()
         page = client.get(admin_url("wallet_liabilitycheck_changelist")).content.decode()
     assert 'value="2025-11-03 11:59:59"' in form

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import time_machine
+from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -332,8 +333,10 @@ def test_a_longer_preview_takes_more_batches_and_no_more_queries_each(
     slow: Order, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = signed_in("Senior agent")
+    senior = User.objects.get(groups__name="Senior agent")
 
     def queries() -> int:
+        client.force_login(senior)
         with CaptureQueriesContext(connection) as captured:
             client.get(PAGE, JUNE)
         return len(captured)
