@@ -374,6 +374,26 @@ def test_what_is_typed_reaches_the_server_leaves_the_browser_and_comes_back_else
 
 @pytest.mark.browser
 @pytest.mark.django_db(transaction=True)
+def test_the_next_person_at_the_machine_finds_nothing_of_it(opened: Any, live_server: Any) -> None:
+    ticket = tickets.ask(world.customer())
+    page = opened(world.person("Support agent", name="ann"))
+    page.goto(case(ticket))
+    page.fill("#reply [name=body]", TEXT)
+    Session.objects.all().delete()
+    page.click('.case-claim button[value="claim"]')
+    expect(page.locator("#login-form")).to_be_visible()
+
+    enter(page.context, world.person("Support agent", name="bob"), live_server.url)
+    page.goto(case(ticket))
+
+    page.wait_for_load_state("networkidle")
+    expect(page.locator("#reply [name=body]")).to_have_value("")
+    kept = page.evaluate("() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }])")
+    assert TEXT not in kept
+
+
+@pytest.mark.browser
+@pytest.mark.django_db(transaction=True)
 def test_the_page_warns_before_the_session_ends(opened: Any) -> None:
     page = opened(world.person("Support agent", name="ann"))
     [session] = Session.objects.all()

@@ -20,8 +20,10 @@
         localStorage.removeItem(PREFIX + decodeURIComponent(gone));
         document.cookie = "sent=; path=/admin/; max-age=0";
     }
-    for (const key of Object.keys(localStorage)) {
-        if (key.startsWith(PREFIX) && !key.startsWith(`${PREFIX}${user}:`)) localStorage.removeItem(key);
+    for (const [store, prefix] of [[localStorage, PREFIX], [sessionStorage, "beside:"]]) {
+        for (const key of Object.keys(store)) {
+            if (key.startsWith(prefix) && !key.startsWith(`${prefix}${user}:`)) store.removeItem(key);
+        }
     }
 
     const forms = () => [...document.querySelectorAll("form")].filter(
@@ -113,7 +115,9 @@
         if (!forms().length) return;
         for (const form of forms()) {
             const kept = localStorage.getItem(keyOf(form));
-            if (kept) fill(form, JSON.parse(kept), "");
+            if (!kept) continue;
+            fill(form, JSON.parse(kept), "");
+            save(form);
         }
         try {
             const answer = await fetch(`${ADDRESS}?at=${encodeURIComponent(at)}`);
@@ -147,6 +151,9 @@
     });
     addEventListener("pageshow", (event) => {
         if (event.persisted) opening = random();
+    });
+    addEventListener("pagehide", () => {
+        for (const form of waiting.keys()) save(form, true);
     });
     addEventListener("DOMContentLoaded", restore);
 })();

@@ -16,6 +16,10 @@
         });
     }
 
+    // What is kept of a text is its writer's: the next person at this machine is not shown it.
+    const whose = document.getElementById("logout-form")?.dataset.user ?? "";
+    const keptAt = (form) => `beside:${whose}:${form.action.split("#")[0]}`;
+
     // A button that was pressed is not pressed again while the answer is on its way.
     for (const form of page.querySelectorAll("form[method=post]")) {
         form.addEventListener("submit", (event) => {
@@ -25,10 +29,10 @@
             const typed = [...page.querySelectorAll("textarea")]
                 .filter((text) => text.form !== form && text.value)
                 .map((text) => [text.id, text.value]);
-            sessionStorage.setItem(form.action.split("#")[0], JSON.stringify(typed));
+            sessionStorage.setItem(keptAt(form), JSON.stringify(typed));
         });
     }
-    for (const place of new Set([...page.querySelectorAll("form")].map((form) => form.action.split("#")[0]))) {
+    for (const place of new Set([...page.querySelectorAll("form")].map(keptAt))) {
         for (const [id, value] of JSON.parse(sessionStorage.getItem(place) ?? "[]")) {
             const text = document.getElementById(id);
             if (text && !text.value) text.value = value;
