@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
 from django.test import Client
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from smsactivator.common.links import admin_url
 from smsactivator.tests import world
@@ -114,3 +114,47 @@ def test_axe_finds_nothing_on_any_page(mode: str, signed_in: Any, rows: dict[str
         faults += [f"{name}: {fault}" for fault in found(page)]
         assert page.locator("main").count() == 1, name
     assert not faults, "\n".join(faults)
+
+
+def test_who_comes_by_keyboard_can_skip_the_navigation(signed_in: Any) -> None:
+    page = signed_in(world.person(name="admin")).new_page()
+    for url in (admin_url("index"), admin_url("orders_order_changelist")):
+        page.goto(url)
+        page.keyboard.press("Tab")
+        expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+        expect(page.get_by_role("link", name="Skip to the content")).to_be_in_viewport()
+        page.keyboard.press("Enter")
+        expect(page.locator("main")).to_be_focused()
+
+
+def test_the_log_in_page_can_be_read_by_everybody(browser: Browser, live_server: Any) -> None:
+    for mode in ("light", "dark"):
+        context = browser.new_context(base_url=live_server.url, color_scheme=mode)
+        page = context.new_page()
+        page.goto("/admin/login/")
+        assert found(page) == []
+        assert page.locator("main").count() == 1
+        context.close()
+
+
+def test_the_front_page_loads_itself_again_but_not_under_somebodys_hands(signed_in: Any) -> None:
+    page = signed_in(world.person(name="admin")).new_page()
+    page.clock.install()
+    page.goto(admin_url("index"))
+    note = page.locator("[data-refresh]")
+    expect(note).to_contain_text("refreshed every 15 seconds.")
+
+    with page.expect_navigation():
+        page.clock.run_for(16_000)
+
+    page.evaluate("window.kept = true")
+    page.locator("main a").first.focus()
+    page.clock.run_for(60_000)
+    assert page.evaluate("window.kept")
+    page.get_by_role("button", name="Pause").click()
+    expect(note).to_contain_text("not refreshed until you go on.")
+    page.clock.run_for(60_000)
+    assert page.evaluate("window.kept")
+    page.get_by_role("button", name="Go on").click()
+    with page.expect_navigation():
+        page.clock.run_for(16_000)

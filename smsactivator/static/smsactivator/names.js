@@ -9,13 +9,15 @@
     const name = () => {
         for (const region of document.querySelectorAll(".simplebar-content-wrapper[role=region]")) {
             const [, words] = regions.find(([place]) => region.closest(place)) ?? ["", "More"];
-            region.setAttribute("aria-label", words);
+            if (region.ariaLabel !== words) region.setAttribute("aria-label", words);
         }
         for (const search of document.querySelectorAll(".select2-search__field:not([aria-label])")) {
             const select = search.closest(".select2")?.previousElementSibling;
             search.setAttribute("aria-label", select?.labels?.[0]?.textContent.trim() || "Search");
         }
     };
-    window.addEventListener("load", name);
-    document.addEventListener("focusin", name);
+    document.addEventListener("DOMContentLoaded", () => {
+        name();
+        new MutationObserver(name).observe(document.body, { childList: true, subtree: true });
+    });
 })();
