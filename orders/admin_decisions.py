@@ -25,9 +25,9 @@ from smsactivator.common.display import money
 from smsactivator.common.links import admin_url
 from smsactivator.common.money import usd
 from smsactivator.common.panels import facts_for
+from wallet import ledger
 from wallet.admin_decisions import is_own, steps_of_wallet, waits
 from wallet.deciding import why_not_decide
-from wallet.ledger import TERMINATED
 from wallet.models import Claim, Customer, Decision, Payout, Reinstatement, Termination
 
 
@@ -116,8 +116,9 @@ def _would_take(customer_id: int) -> list[str]:
 
 
 TERMINATE = (
-    f"“{TERMINATED}” The wallet is frozen at once. When a second person confirms, its balance and "
-    "the prices of open orders are forfeited, and nothing is refunded any more."
+    "The wallet is frozen at once. When a second person confirms, its balance, payouts that nobody "
+    "has sent and the prices of open orders are forfeited, and nothing is refunded any more. The "
+    "customer is told of both, with this clause."
 )
 
 actions.register(
@@ -125,10 +126,11 @@ actions.register(
     Action(
         name="terminate",
         label="Terminate the account",
-        explains=TERMINATE,
+        explains=f"Refund policy, not granted: “{ledger.TERMINATED}” {TERMINATE}",
         form=ReasonForm,
         permission="wallet.request_termination",
         offered=lambda _person, customer: _state(customer) in {"active", "frozen"},
+        why_not=lambda _person, customer: termination.why_not_request(customer.wallet),
         run=lambda person, customer, typed: _requested(
             termination.request(person, customer.pk, **typed)
         ),
@@ -169,10 +171,13 @@ actions.register(
     Action(
         name="terminate",
         label="Terminate the account",
-        explains=f"The claim is upheld. {TERMINATE}",
+        explains=f"Refund policy, disputes: “{ledger.CHARGEBACK}” The claim is upheld. {TERMINATE}",
         form=ReasonForm,
         permission="wallet.request_termination",
-        offered=lambda _person, claim: claim.state == Claim.State.OPEN,
+        offered=lambda person, claim: (
+            claim.state == Claim.State.OPEN and person.has_perm("wallet.decide_claim")
+        ),
+        why_not=lambda _person, claim: termination.why_not_request(claim.deposit.transfer.wallet),
         run=lambda person, claim, typed: _requested(
             termination.request(
                 person,
@@ -233,6 +238,7 @@ actions.register(
         form=ReinstatementForm,
         permission="wallet.request_termination",
         offered=_can_reinstate,
+        why_not=lambda _person, ended: termination.why_not_reinstate(ended),
         run=lambda person, ended, typed: _reinstating(
             termination.request_reinstatement(person, ended.pk, **typed)
         ),

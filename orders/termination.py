@@ -24,7 +24,7 @@ from smsactivator.common import history
 from smsactivator.common.errors import Refused, why_refused
 from smsactivator.common.history import Actor
 from smsactivator.common.seen import Shown, refuse_unless_shown, steps
-from wallet import claims, ledger, payouts, standing
+from wallet import claims, ledger, payouts, standing, telling
 from wallet.deciding import (
     DECIDED,
     decide,
@@ -46,6 +46,7 @@ from wallet.models import (
     Transfer,
     Wallet,
 )
+from wallet.telling import Ground, What
 
 
 class TerminationPending(Refused):
@@ -95,11 +96,11 @@ def request(
         if claim is not None and claim.deposit.transfer.credit_account != customer_id:
             raise claims.ClaimConflict(f"{claim} is against a deposit of another customer.")
         wallet = standing.lock_wallet(customer_id, seen if claim is None else None)
-        _refuse_second(customer_id)
-        if wallet.state == Wallet.State.CLOSED:
-            raise standing.refused(wallet)
+        _refuse_request(wallet)
         actor = Actor.person(person)
-        froze = standing.hold_frozen(wallet, actor, f"Frozen: termination requested: {reason}")
+        why = f"Frozen: termination requested: {reason}"
+        ground = Ground.TERMINATION if claim is None else Ground.CLAIM
+        froze = standing.hold_frozen(wallet, actor, why, ground)
         if claim is not None:
             claim.uphold()
             claims.settle(claim, person, reason)
@@ -108,6 +109,11 @@ def request(
         )
         history.create([termination], actor=actor, reason=f"Requested: {reason}")
         return termination
+
+
+def why_not_request(wallet: Wallet) -> str:
+    """Why no termination of this customer is asked for now; "" if nothing stands in the way."""
+    return why_refused(_refuse_request, wallet)
 
 
 def confirm(
@@ -139,7 +145,7 @@ def confirm(
         ]
         # What was asked for and nobody has sent is the wallet's again, and forfeited with it. Moves
         # lock the wallet, so they come after the orders.
-        payouts.reject_all(waiting, person, f"{termination}: {ledger.TERMINATED}")
+        payouts.reject_all(waiting, person, f"{termination}: {_clause(termination)}")
         wallet = standing.lock_wallet(termination.customer_id)
         claims.end_all(undecided, actor, f"Account terminated by {termination}")
         termination.wallet_amount = wallet.balance
@@ -207,6 +213,11 @@ def priced(orders: Iterable[Order]) -> Decimal:
     return sum((order.price for order in orders), Decimal(0))
 
 
+def _clause(termination: Termination) -> str:
+    """The policy's sentence that a termination rests on: a claim has its own."""
+    return ledger.TERMINATED if termination.claim_id is None else ledger.CHARGEBACK
+
+
 def _open_orders(customer_id: int) -> QuerySet[Order]:
     return Order.objects.filter(customer=customer_id, state__in=OPEN)
 
@@ -266,13 +277,20 @@ def request_reinstatement(
         if made := same_request(Reinstatement, key, **content):
             return made
         refuse_unless_shown(termination, seen, *_shown(termination))
-        if termination.state != Decision.State.CONFIRMED or termination.reinstated:
-            raise NotTerminated(f"{termination} is not in force, so nobody can be reinstated.")
-        if termination.reinstatements.filter(state=Decision.State.REQUESTED).exists():
-            raise NotTerminated(f"A reinstatement from {termination} waits for its decision.")
+        if why := why_not_reinstate(termination):
+            raise NotTerminated(why)
         reinstatement = Reinstatement(request_key=key, requested_at=timezone.now(), **content)
         history.create([reinstatement], actor=Actor.person(person), reason=f"Requested: {reason}")
         return reinstatement
+
+
+def why_not_reinstate(termination: Termination) -> str:
+    """Why nobody is let in again from this termination now; "" if nothing stands in the way."""
+    if termination.state != Decision.State.CONFIRMED or termination.reinstated:
+        return f"{termination} is not in force, so nobody can be reinstated."
+    if termination.reinstatements.filter(state=Decision.State.REQUESTED).exists():
+        return f"A reinstatement from {termination} waits for its decision."
+    return ""
 
 
 def steps_of(termination: Termination) -> int:
@@ -307,6 +325,8 @@ def confirm_reinstatement(
         claims.open_again(ended, actor, f"{reinstatement}: to be decided again")
         wallet.reinstate()
         standing.save(wallet, actor, f"Reinstated: {reinstatement.reason}")
+        ground = telling.ground_of(termination)
+        telling.note(wallet, What.REINSTATED, ground, reinstatement.amount)
         standing.hold_returned(wallet, actor)
         if reinstatement.amount:
             [reinstatement.transfer_id] = ledger.post(
@@ -352,6 +372,13 @@ def withdraw_reinstatement(
         reinstatement.withdraw()
         history.save([reinstatement], DECIDED, actor=Actor.person(person), reason="Withdrawn")
         return reinstatement
+
+
+def _refuse_request(wallet: Wallet) -> None:
+    """Raise TerminationPending, and StandingRefused for a closed wallet."""
+    _refuse_second(wallet.pk)
+    if wallet.state == Wallet.State.CLOSED:
+        raise standing.refused(wallet)
 
 
 def _refuse_second(customer_id: int) -> None:
@@ -405,6 +432,8 @@ def _forfeit(
     )
     wallet.forfeit()
     standing.save(wallet, actor, f"Forfeited by {termination}: {termination.reason}")
+    ground = telling.ground_of(termination)
+    telling.note(wallet, What.TERMINATED, ground, termination.forfeited)
     return transfers[-1] if wallet.balance else None
 
 
@@ -416,4 +445,5 @@ def _come_to_nothing(termination: Termination, person: Any, reason: str) -> None
         claim = Claim.objects.select_for_update(no_key=True).get(pk=termination.claim_id)
         claims.open_again([claim], actor, f"{termination} was not confirmed")
     wallet = standing.lock_wallet(termination.customer_id)
-    standing.let_go(wallet, termination.froze, actor, f"Unfrozen: {termination} was not confirmed")
+    why = f"Unfrozen: {termination} was not confirmed"
+    standing.let_go(wallet, termination.froze, actor, why, telling.ground_of(termination))

@@ -322,8 +322,8 @@ def _why_not_cancelled(order: Order) -> Refused:
         )
     if order.state == State.FORFEITED:
         return OrderForfeited(
-            f"Order {order.pk} was forfeited when the account was terminated. Refund policy: "
-            f'"{ledger.TERMINATED}"'
+            f"Order {order.pk} was forfeited when the account was terminated. "
+            f"{ledger.terminated_by(order.customer_id)}"
         )
     return SmsArrived(
         f"Order {order.pk} received an SMS, so it was delivered and can no longer be cancelled. "

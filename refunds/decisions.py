@@ -29,15 +29,15 @@ from orders.models import DELIVERED, OPEN, Offer, Order, State
 from refunds import policy
 from refunds.facts import facts_of
 from refunds.models import Refund, RefundRequest
-from refunds.policy import Clause, Outcome
+from refunds.policy import Outcome
 from smsactivator.common import history
-from smsactivator.common.errors import Invalid, NotFound, Refused
+from smsactivator.common.errors import Invalid, NotFound, Refused, why_refused
 from smsactivator.common.history import Actor
 from smsactivator.common.money import SMALLEST, usd
 from wallet import corrections, ledger
 from wallet.deciding import AlreadyDecided, OwnRequest, given, same_request
-from wallet.limits import hold, lock, require
-from wallet.models import Account, RoleLimit, Transfer
+from wallet.limits import Room, hold, lock, require, room
+from wallet.models import Account, Correction, RoleLimit, Transfer, Wallet
 
 _TICK = timedelta(microseconds=1)
 DECIDED = ("state", "decided_by", "decided_at", "decision_reason", "against_verdict")
@@ -261,6 +261,42 @@ def approve(person: Any, request_id: int, *, reason: str = "") -> RefundRequest:
         asked.approve()
         credit(asked, person, asked.decision_reason or asked.reason, DECIDED, "Approved")
         return asked
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What a person may decide on at all, read once for a page of requests."""
+
+    refunds: Room
+    goodwill: Room
+
+    def why_not(self, person: Any, asked: RefundRequest, wallet: Wallet) -> str:
+        """Why this person does not grant what is asked, whoever asked; "" if nothing keeps them."""
+        if why := why_refused(_refuse_goodwill, asked, person):
+            return why
+        if wallet.state == Wallet.State.FORFEITED:
+            return ledger.WalletForfeited(wallet.pk).message
+        if wallet.state == Wallet.State.CLOSED:
+            return ledger.WalletClosed(wallet.pk).message
+        return (self.goodwill if is_goodwill(asked) else self.refunds).why_not(asked.amount)
+
+    def why_not_deny(self, person: Any, asked: RefundRequest) -> str:
+        """Why this person does not deny what waits; "" if nothing keeps them."""
+        if person.has_perm("refunds.decide_escalated_refund") or asked.amount <= self.refunds.each:
+            return ""
+        return self.refunds.why_not(asked.amount)
+
+
+def rooms(person: Any) -> Rooms:
+    """The person's room for decisions on refunds now; locks nothing."""
+    return Rooms(
+        room(person, RoleLimit.Decision.DECIDED_REFUND, lambda since: _used(person, since)),
+        room(
+            person,
+            RoleLimit.Decision.GOODWILL,
+            corrections.confirmed_by(person, Correction.Kind.GOODWILL),
+        ),
+    )
 
 
 def deny(person: Any, request_id: int, *, reason: str) -> RefundRequest:
@@ -606,7 +642,7 @@ def _why_not(order: Order) -> str:
             "back by itself if it fails. Decide when it has ended."
         )
     if state == State.FORFEITED:
-        return f'Order {order.pk} was forfeited. Refund policy: "{policy.text(Clause.TERMINATED)}"'
+        return f"Order {order.pk} was forfeited. {ledger.terminated_by(order.customer_id)}"
     return f"Order {order.pk} ended as {state.label.lower()} and its price went back already."
 
 

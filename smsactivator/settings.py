@@ -431,6 +431,11 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": BEAT_SECONDS,
         "options": _every,
     },
+    "tell-accounts": {
+        "task": "support.tasks.tell_accounts",
+        "schedule": BEAT_SECONDS,
+        "options": _every,
+    },
     "audit-ledger": {
         "task": "smsactivator.tasks.audit",
         "schedule": AUDIT_SECONDS,

@@ -104,10 +104,8 @@ def retry(person: Any, outbound_id: int, *, reason: str, seen: int | None = None
         outbound = lock(outbound_id)
         refuse_outdated(outbound, seen)
         _require_state(outbound, *RETRIED)
-        if outbound.way == Outbound.Way.EMAIL and (
-            problem := mails.problem_with(outbound.message.ticket.customer.email)
-        ):
-            raise DeliveryElsewhere(f"{problem} Its storefront sets it, then try again.")
+        if why := why_not_retry(outbound):
+            raise DeliveryElsewhere(why)
         if outbound.state == Outbound.State.FAILED:
             outbound.mail_id = ""
         outbound.retry()
@@ -117,6 +115,14 @@ def retry(person: Any, outbound_id: int, *, reason: str, seen: int | None = None
         _save(outbound, Actor.person(person), reason)
         schedule(outbound)
     return outbound
+
+
+def why_not_retry(outbound: Outbound) -> str:
+    """Why it cannot be sent again now; "" if nothing stands in the way."""
+    if outbound.way != Outbound.Way.EMAIL:
+        return ""
+    problem = mails.problem_with(outbound.message.ticket.customer.email)
+    return f"{problem} Its storefront sets it, then try again." if problem else ""
 
 
 def confirm_sent(

@@ -78,3 +78,11 @@ def tell_payouts() -> int:
     from support import notices
 
     return notices.tell_due()
+
+
+@shared_task
+def tell_accounts() -> int:
+    """Tell customers what became of their accounts."""
+    from support import account_notices
+
+    return account_notices.tell_due()

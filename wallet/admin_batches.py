@@ -124,7 +124,7 @@ actions.register(
         form=ActionForm,
         permission=BATCH,
         offered=lambda _person, batch: batch.state == PayoutBatch.State.GATHERED,
-        why_not=batches.why_no_files,
+        why_not=batches.why_not_export,
         run=lambda person, batch, typed: _batch_done(
             batches.export(person, batch.pk, seen=typed["seen"]),
             "is exported: take its files below.",
@@ -297,9 +297,10 @@ class PayoutBatchAdmin(ReadOnlyAdmin):
             ],
         )
         # Said where it keeps somebody from the next step.
-        why = ""
+        why = gone = ""
         if obj.state != PayoutBatch.State.VOIDED and request.user.has_perm(BATCH):
             why = batches.why_no_files(request.user, obj)
+            gone = "" if why else batches.why_not_download(request.user, obj)
         yield Facts(
             "Steps",
             [
@@ -313,6 +314,7 @@ class PayoutBatchAdmin(ReadOnlyAdmin):
             ]
             + ([("Because", obj.void_reason)] if obj.void_reason else [])
             + ([("Not by you", why)] if why else [])
+            + ([("No files any more", gone)] if gone else [])
             + self._goes_on(request.user, obj),
         )
 
@@ -322,7 +324,7 @@ class PayoutBatchAdmin(ReadOnlyAdmin):
         if (
             obj.state == PayoutBatch.State.EXPORTED
             and person.has_perm(BATCH)
-            and batches.why_not_void(person, obj)
+            and batches.why_not_voider(person, obj)
         ):
             others = "Somebody in finance who neither exported it nor has taken a file of it"
             return [("Can be voided by", others)]
@@ -388,6 +390,7 @@ class PayoutBatchAdmin(ReadOnlyAdmin):
 
     def detail_context(self, request: HttpRequest, obj: PayoutBatch) -> dict[str, Any]:
         voided = obj.state == PayoutBatch.State.VOIDED
+        takes = request.user.has_perm(BATCH) and not batches.why_not_download(request.user, obj)
         files = obj.files.defer("content").order_by("format", "number")
         return {
             "files": [
@@ -397,9 +400,7 @@ class PayoutBatchAdmin(ReadOnlyAdmin):
                     "total": money(file.total),
                     "size": number(file.size),
                     "sha256": mono(file.sha256),
-                    "url": admin_url("wallet_payoutbatch_file", file.pk)
-                    if request.user.has_perm(BATCH) and not voided
-                    else "",
+                    "url": admin_url("wallet_payoutbatch_file", file.pk) if takes else "",
                 }
                 for file in files
             ],

@@ -205,6 +205,9 @@ actions.register(
         form=AmountForm,
         permission="wallet.request_goodwill",
         offered=lambda _person, customer: _wallet_state(customer) in {"active", "frozen"},
+        why_not=lambda person, customer: corrections.why_not_request(
+            person, Correction.Kind.GOODWILL, customer.wallet
+        ),
         run=lambda person, customer, typed: _requested(
             corrections.request_goodwill(person, customer.pk, **typed)
         ),
@@ -218,6 +221,9 @@ actions.register(
         form=AdjustmentForm,
         permission="wallet.request_adjustment",
         offered=lambda _person, customer: _wallet_state(customer) in {"active", "frozen"},
+        why_not=lambda person, customer: corrections.why_not_request(
+            person, Correction.Kind.ADJUSTMENT, customer.wallet
+        ),
         run=lambda person, customer, typed: _requested(
             corrections.request_adjustment(person, customer.pk, **typed)
         ),
@@ -243,6 +249,7 @@ actions.register(
         form=ReasonForm,
         permission="wallet.freeze_wallet",
         offered=lambda _person, customer: _wallet_state(customer) == "frozen",
+        why_not=lambda _person, customer: standing.why_not_unfreeze(customer.wallet),
         run=lambda person, customer, typed: Done(
             f"{standing.unfreeze(person, customer.pk, **without_key(typed))} is active again."
         ),
@@ -261,6 +268,7 @@ actions.register(
         form=ReasonForm,
         permission="wallet.request_reversal",
         offered=lambda _person, transfer: transfer.kind in corrections.REVERSIBLE,
+        why_not=corrections.why_not_reverse,
         run=lambda person, transfer, typed: _requested(
             corrections.request_reversal(person, transfer.pk, **typed)
         ),
@@ -278,6 +286,7 @@ actions.register(
         form=ClaimForm,
         permission="wallet.record_claim",
         offered=lambda _person, _deposit: True,
+        why_not=lambda _person, deposit: claims.why_not_record(deposit),
         run=lambda person, deposit, typed: _claimed(claims.record(person, deposit.pk, **typed)),
         sees=claims.steps_of,
     ),
@@ -288,6 +297,7 @@ actions.register(
         form=ReasonForm,
         permission="wallet.request_reversal",
         offered=lambda _person, _deposit: True,
+        why_not=lambda person, deposit: corrections.why_not_reverse(person, deposit.transfer),
         run=lambda person, deposit, typed: _requested(
             corrections.request_reversal(person, deposit.transfer_id, **typed)
         ),
@@ -331,7 +341,7 @@ actions.register(
         form=NoteForm,
         permission="wallet.confirm_correction",
         offered=waits,
-        why_not=why_not_decide,
+        why_not=corrections.why_not_confirm,
         run=lambda person, correction, typed: Done(
             f"{corrections.confirm(person, correction.pk, **without_key(typed))} is confirmed "
             "and the money has moved."

@@ -351,7 +351,7 @@ actions.register(
         form=ReasonForm,
         permission=settlement.SETTLE,
         offered=lambda _person, payout: can_proceed(payout.send_again),
-        why_not=lambda _person, payout: settlement.why_undecidable(payout),
+        why_not=lambda _person, payout: settlement.why_not_send_again(payout),
         run=lambda person, payout, typed: Done(
             f"{settlement.send_again(person, payout.pk, **without_key(typed))} waits for "
             "approval again."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from django.http import HttpRequest
 from ninja import Field, Router, Schema
@@ -12,7 +12,7 @@ from ninja.security import HttpBearer
 
 from smsactivator.common.api import AmountIn, AmountOut, Body, Email, ExternalId, Problem, Reference
 from smsactivator.common.history import Actor
-from wallet import customers, deposits, keys
+from wallet import customers, deposits, keys, standing
 from wallet.models import ApiKey, Customer, Deposit
 
 router = Router(tags=["Customers"])
@@ -36,6 +36,16 @@ def actor_of(request: StorefrontRequest) -> Actor:
     return Actor.api_key(request.auth.storefront.name, request.auth.prefix)
 
 
+WalletState = Annotated[
+    Literal["active", "frozen", "forfeited", "closed"],
+    Field(
+        description="A frozen wallet spends nothing, and refunds and deposits still arrive. A "
+        "forfeited one is of a terminated account, and a closed one of a customer who left: "
+        "nothing moves on either."
+    ),
+]
+
+
 class CustomerIn(Body):
     email: Email | None = Field(None, description="Left as it is when not given.")
     status: Literal["active", "suspended"] | None = Field(
@@ -47,11 +57,16 @@ class CustomerOut(Schema):
     id: str
     email: str
     status: str
+    wallet_state: WalletState
     created_at: datetime
 
     @staticmethod
     def resolve_id(customer: Customer) -> str:
         return customer.external_id
+
+    @staticmethod
+    def resolve_wallet_state(customer: Customer) -> str:
+        return str(customer.wallet.state)
 
 
 class DepositIn(Body):
@@ -83,6 +98,11 @@ class WalletOut(Schema):
     currency: Literal["USD"] = "USD"
     balance: AmountOut
     version: int
+    state: WalletState
+    reason: str = Field(
+        description="Why nothing is spent from it, in words for the customer and with the refund "
+        "policy's clause; empty of an active wallet."
+    )
 
 
 @router.put(
@@ -145,4 +165,10 @@ def post_deposit(
 def get_wallet(request: StorefrontRequest, external_id: ExternalId) -> WalletOut:
     customer = customers.find(request.auth.storefront_id, external_id)
     wallet = customer.wallet
-    return WalletOut(customer=customer.external_id, balance=wallet.balance, version=wallet.version)
+    return WalletOut(
+        customer=customer.external_id,
+        balance=wallet.balance,
+        version=wallet.version,
+        state=wallet.state,
+        reason=standing.explain(wallet),
+    )

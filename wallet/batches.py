@@ -20,7 +20,7 @@ from django.db.models import Exists, F, OuterRef
 from django.utils import timezone
 
 from smsactivator.common import history
-from smsactivator.common.errors import NotFound, Refused
+from smsactivator.common.errors import NotFound, Refused, why_refused
 from smsactivator.common.history import Actor
 from smsactivator.common.seen import counted, refuse_outdated, refuse_unless_shown
 from wallet import payouts, profiles, refusing
@@ -34,6 +34,8 @@ MOST = 5000  # payouts in one batch; what is more waits for the next
 LISTED_LEFT_OUT = 1000
 
 PayoutState = Payout.State
+# Wallets in these states let nothing leave.
+HOLDING = (Wallet.State.FROZEN, Wallet.State.FORFEITED)
 
 
 class BatchUnknown(NotFound):
@@ -203,18 +205,8 @@ def export(person: Any, batch_id: int, *, seen: int | None = None) -> PayoutBatc
             raise OwnVoid(why)
         locked = _lock_payouts(lines)
         wallets = _lock_wallets(locked)
-        held = [payout.reference for payout in locked if _held(wallets, payout)]
-        if held:
-            raise BatchHeld(
-                f"{_listed(held)}: the wallet is frozen or forfeited by now. Void {batch} and "
-                "gather the others anew."
-            )
-        if nobodys := refusing.refused_among(locked):
-            listed = _listed([one.reference for one in locked if one.pk in nobodys])
-            raise BatchHeld(
-                f"{listed}: nothing is paid out to the address by now. Void {batch} and gather "
-                "the others anew."
-            )
+        if why := _why_held(batch, locked, wallets):
+            raise BatchHeld(why)
         PayoutFile.objects.bulk_create(
             PayoutFile(
                 batch=batch,
@@ -251,28 +243,32 @@ def download(person: Any, file_id: int) -> PayoutFile:
         if file is None:
             raise FileUnknown(f"There is no file {file_id}.")
         batch = _lock_batch(file.batch_id)
-        if batch.state == PayoutBatch.State.VOIDED:
-            raise BatchElsewhere(f"{batch} was voided, so its files are not to be sent.")
-        if why := why_no_files(person, batch):
-            raise OwnVoid(why)
-        gone = list(batch.lines.filter(live=False).order_by("position")[:5])
-        if gone:
-            raise BatchElsewhere(
-                f"{', '.join(line.reference for line in gone)} failed and was sent again or given "
-                f"back since: the files of {batch} would pay it twice."
-            )
-        failed = Payout.objects.filter(lines__batch=batch, state=PayoutState.FAILED).order_by("pk")
-        if references := [payout.reference for payout in failed[:11]]:
-            then = (
-                f"Submit {batch} if its files were handed over, or void it."
-                if batch.state == PayoutBatch.State.EXPORTED
-                else "Send it again, or give it back."
-            )
-            raise BatchElsewhere(
-                f"{_listed(references)} failed, so the files are not taken any more. {then}"
-            )
+        _refuse_download(person, batch)
         FileDownload.objects.create(file=file, person=person, at=timezone.now())
         return file
+
+
+def _refuse_download(person: Any, batch: PayoutBatch) -> None:
+    if batch.state == PayoutBatch.State.VOIDED:
+        raise BatchElsewhere(f"{batch} was voided, so its files are not to be sent.")
+    if why := why_no_files(person, batch):
+        raise OwnVoid(why)
+    gone = list(batch.lines.filter(live=False).order_by("position")[:5])
+    if gone:
+        raise BatchElsewhere(
+            f"{', '.join(line.reference for line in gone)} failed and was sent again or given "
+            f"back since: the files of {batch} would pay it twice."
+        )
+    failed = Payout.objects.filter(lines__batch=batch, state=PayoutState.FAILED).order_by("pk")
+    if references := [payout.reference for payout in failed[:11]]:
+        then = (
+            f"Submit {batch} if its files were handed over, or void it."
+            if batch.state == PayoutBatch.State.EXPORTED
+            else "Send it again, or give it back."
+        )
+        raise BatchElsewhere(
+            f"{_listed(references)} failed, so the files are not taken any more. {then}"
+        )
 
 
 def submit(person: Any, batch_id: int, *, reason: str = "", seen: int | None = None) -> PayoutBatch:
@@ -316,26 +312,13 @@ def void(person: Any, batch_id: int, *, reason: str, seen: int | None = None) ->
         was_exported = batch.state == PayoutBatch.State.EXPORTED
         if not was_exported:
             _refuse_unless(batch, PayoutBatch.State.GATHERED, "voided")
-        if why := why_not_void(person, batch):
+        if why := why_not_voider(person, batch):
             raise OwnExport(why)
         # All lines are live: none is let go before its batch is submitted or voided.
         locked = _lock_payouts(batch.lines.all())
-        failed = [
-            payout
-            for payout in locked
-            if payout.state == PayoutState.FAILED and not payout.transaction_hash
-        ]
-        unsent = [
-            payout
-            for payout in locked
-            if payout.state == (PayoutState.EXPORTED if was_exported else PayoutState.APPROVED)
-        ]
-        going = {payout.pk for payout in (*failed, *unsent)}
-        settled = [payout.reference for payout in locked if payout.pk not in going]
-        if settled:
-            raise BatchHeld(
-                f"{_listed(settled)}: a result is known, so {batch} was sent. Submit it instead."
-            )
+        if why := _why_sent(batch, locked):
+            raise BatchHeld(why)
+        unsent = [payout for payout in locked if payout.state == _unsent_state(batch)]
         batch.lines.update(live=False)
         if was_exported:
             for payout in unsent:
@@ -346,7 +329,64 @@ def void(person: Any, batch_id: int, *, reason: str, seen: int | None = None) ->
         return batch
 
 
+def why_not_export(person: Any, batch: PayoutBatch) -> str:
+    """Why this person does not export a gathered batch now; "" if nothing keeps them."""
+    if why := why_no_files(person, batch):
+        return why
+    found = list(Payout.objects.filter(lines__batch=batch).select_related("method").order_by("pk"))
+    wallets = Wallet.objects.in_bulk({payout.customer_id for payout in found})
+    return _why_held(batch, found, wallets)
+
+
 def why_not_void(person: Any, batch: PayoutBatch) -> str:
+    """Why this person does not void a gathered or exported batch now; "" if nothing keeps them."""
+    found = Payout.objects.filter(lines__batch=batch).exclude(state=_unsent_state(batch))
+    return why_not_voider(person, batch) or _why_sent(batch, list(found.order_by("pk")))
+
+
+def why_not_download(person: Any, batch: PayoutBatch) -> str:
+    """Why this person takes no file of the batch now; "" if nothing keeps them."""
+    return why_refused(_refuse_download, person, batch)
+
+
+def _why_held(batch: PayoutBatch, found: Sequence[Payout], wallets: dict[int, Wallet]) -> str:
+    """Why a batch may not be sent any more, by the wallets and addresses of its payouts."""
+    held = [payout.reference for payout in found if _held(wallets, payout)]
+    if held:
+        return (
+            f"{_listed(held)}: the wallet is frozen or forfeited by now. Void {batch} and "
+            "gather the others anew."
+        )
+    nobodys = refusing.refused_among(found)
+    if not nobodys:
+        return ""
+    listed = _listed([payout.reference for payout in found if payout.pk in nobodys])
+    return (
+        f"{listed}: nothing is paid out to the address by now. Void {batch} and gather "
+        "the others anew."
+    )
+
+
+def _unsent_state(batch: PayoutBatch) -> PayoutState:
+    """What a payout of a batch is that nobody has sent."""
+    gathered = batch.state == PayoutBatch.State.GATHERED
+    return PayoutState.APPROVED if gathered else PayoutState.EXPORTED
+
+
+def _why_sent(batch: PayoutBatch, found: Sequence[Payout]) -> str:
+    """By which of its payouts a batch was sent; those that never were paid may have failed."""
+    settled = [
+        payout.reference
+        for payout in found
+        if payout.state != _unsent_state(batch)
+        and (payout.state != PayoutState.FAILED or payout.transaction_hash)
+    ]
+    if not settled:
+        return ""
+    return f"{_listed(settled)}: a result is known, so {batch} was sent. Submit it instead."
+
+
+def why_not_voider(person: Any, batch: PayoutBatch) -> str:
     """Why this person, of all, does not void the batch; "" if nothing keeps them.
 
     Void says that nobody has sent it, which whoever had its files does not say alone.
@@ -462,8 +502,7 @@ def _why_not(
 
 def _held(wallets: dict[int, Wallet], payout: Payout) -> bool:
     """Whether nothing may leave the customer's wallet: a closed one is empty, and was left."""
-    state = wallets[payout.customer_id].state
-    return state in {Wallet.State.FROZEN, Wallet.State.FORFEITED}
+    return wallets[payout.customer_id].state in HOLDING
 
 
 def _nothing(left_out: Sequence[tuple[str, str]]) -> str:

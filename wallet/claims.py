@@ -21,6 +21,7 @@ from wallet import standing
 from wallet.deciding import DECIDED, AlreadyDecided, given, same_request
 from wallet.limits import lock, require
 from wallet.models import Claim, Deposit, Wallet
+from wallet.telling import Ground
 
 
 class DepositUnknown(NotFound):
@@ -93,7 +94,9 @@ def record(
         actor = Actor.person(person)
         claim = Claim(
             request_key=key,
-            froze=standing.hold_frozen(wallet, actor, f"Frozen: chargeback claim {reference}"),
+            froze=standing.hold_frozen(
+                wallet, actor, f"Frozen: chargeback claim {reference}", Ground.CLAIM
+            ),
             recorded_at=timezone.now(),
             **content,
         )
@@ -143,9 +146,8 @@ def dismiss(person: Any, claim_id: int, *, reason: str, seen: int | None = None)
         wallet = standing.lock_wallet(claim.deposit.transfer.credit_account)
         claim.dismiss()
         settle(claim, person, given(reason))
-        standing.let_go(
-            wallet, claim.froze, Actor.person(person), f"Unfrozen: {claim} was dismissed"
-        )
+        why = f"Unfrozen: {claim} was dismissed"
+        standing.let_go(wallet, claim.froze, Actor.person(person), why, Ground.CLAIM)
         return claim
 
 
@@ -172,10 +174,10 @@ def lock_open(claim_id: int, seen: int | None = None) -> Claim:
         raise ClaimUnknown(f"There is no chargeback claim {claim_id}.")
     refuse_outdated(claim, seen)
     if claim.state != Claim.State.OPEN:
-        raise AlreadyDecided(
-            f"{claim} is {claim.get_state_display().lower()} since "
-            f"{claim.decided_at:%Y-%m-%d %H:%M:%S} UTC, by {claim.decided_by}."
-        )
+        # One that ended with its account was perhaps decided by nobody.
+        at = claim.decided_at
+        when = f" since {at:%Y-%m-%d %H:%M:%S} UTC, by {claim.decided_by}" if at else ""
+        raise AlreadyDecided(f"{claim} is {claim.get_state_display().lower()}{when}.")
     return claim
 
 

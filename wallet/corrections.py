@@ -4,6 +4,8 @@ another, within the limits of both their roles.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -14,14 +16,22 @@ from django.db.models.functions import Abs
 from django.utils import timezone
 
 from smsactivator.common import history
-from smsactivator.common.errors import Invalid, NotFound, Refused
+from smsactivator.common.errors import Invalid, NotFound, Refused, why_refused
 from smsactivator.common.history import Actor
 from smsactivator.common.money import usd
 from smsactivator.common.seen import Shown, refuse_unless_shown, steps
 from wallet import ledger, standing
-from wallet.deciding import DECIDED, decide, given, lock_requested, same_request, take_back
-from wallet.limits import hold, lock, require
-from wallet.models import Account, Correction, Customer, RoleLimit, Transfer
+from wallet.deciding import (
+    DECIDED,
+    decide,
+    given,
+    lock_requested,
+    same_request,
+    take_back,
+    why_not_decide,
+)
+from wallet.limits import hold, lock, require, room
+from wallet.models import Account, Correction, RoleLimit, Transfer, Wallet
 
 Kind = Correction.Kind
 
@@ -77,8 +87,8 @@ def request_goodwill(
     """Ask for ``amount`` USD (> 0) to be given to a customer. Nothing moves until it is confirmed.
 
     Once per ``key``. ``seen`` is of the wallet. Locks the person, then the wallet. Raises
-    PermissionDenied, AmountRefused, ReasonMissing, CustomerMissing, Outdated, OverLimit,
-    RequestConflict.
+    PermissionDenied, AmountRefused, ReasonMissing, CustomerMissing, Outdated, WalletForfeited,
+    WalletClosed, OverLimit, RequestConflict.
     """
     require(person, "wallet.request_goodwill")
     if _exact(amount) <= 0:
@@ -132,6 +142,23 @@ def request_reversal(
         raise
 
 
+def why_not_request(person: Any, kind: Correction.Kind, wallet: Wallet) -> str:
+    """Why this person asks for no such correction of this wallet at all; "" if something can be."""
+    if why := why_refused(_refuse_ended, wallet):
+        return why
+    return room(person, RoleLimit.Decision(kind), _asked_for(person, kind)).why_nothing
+
+
+def why_not_reverse(person: Any, transfer: Transfer) -> str:
+    """Why this person does not ask for this transfer's reversal; "" if nothing keeps them."""
+    if why := why_refused(_refuse_second_reversal, transfer.pk):
+        return why
+    if transfer.wallet_id and (why := why_refused(_refuse_ended, transfer.wallet)):
+        return why
+    kind = Kind.REVERSAL
+    return room(person, RoleLimit.Decision(kind), _asked_for(person, kind)).why_not(transfer.amount)
+
+
 def confirm(
     person: Any, correction_id: int, *, reason: str = "", seen: int | None = None
 ) -> Correction:
@@ -150,10 +177,7 @@ def confirm(
             person,
             RoleLimit.Decision(correction.kind),
             abs(correction.amount),
-            lambda since: _used(
-                Q(decided_by=person, decided_at__gte=since, state=Correction.State.CONFIRMED),
-                correction.kind,
-            ),
+            confirmed_by(person, correction.kind),
         )
         try:
             [correction.transfer_id] = ledger.post([_posting(correction)])
@@ -162,6 +186,25 @@ def confirm(
         correction.confirm()
         _save(correction, person, "Confirmed", "transfer")
         return correction
+
+
+def why_not_confirm(person: Any, correction: Correction) -> str:
+    """Why this person does not confirm what waits for it; "" if nothing keeps them."""
+    if why := why_not_decide(person, correction):
+        return why
+    kind = RoleLimit.Decision(correction.kind)
+    confirmed = confirmed_by(person, correction.kind)
+    if why := room(person, kind, confirmed).why_not(abs(correction.amount)):
+        return why
+    if correction.customer is None:
+        return ""
+    wallet = correction.customer.wallet
+    if why := why_refused(_refuse_ended, wallet):
+        return why
+    needed = max(-correction.amount, Decimal(0))
+    if needed > wallet.balance:
+        return WalletShort(ledger.InsufficientFunds(wallet.pk, wallet.balance, needed)).message
+    return ""
 
 
 def grant_goodwill(
@@ -177,10 +220,7 @@ def grant_goodwill(
         person,
         RoleLimit.Decision.GOODWILL,
         amount,
-        lambda since: _used(
-            Q(decided_by=person, decided_at__gte=since, state=Correction.State.CONFIRMED),
-            Kind.GOODWILL,
-        ),
+        confirmed_by(person, Kind.GOODWILL),
     )
     correction = Correction(
         kind=Kind.GOODWILL,
@@ -251,22 +291,17 @@ def _request(
         }
         if made := same_request(Correction, key, **content):
             return made
-        if customer_id is not None and not Customer.objects.filter(pk=customer_id).exists():
-            raise CustomerMissing(f"There is no customer {customer_id}.")
+        if customer_id is not None:
+            wallet = Wallet.objects.filter(pk=customer_id).first()
+            if wallet is None:
+                raise CustomerMissing(f"There is no customer {customer_id}.")
+            if reverses_id is None and seen is not None:
+                wallet = standing.lock_wallet(customer_id, seen)
+            _refuse_ended(wallet)
         if reverses_id is not None:
             refuse_unless_shown(f"Transfer {reverses_id}", seen, _reversals_of(reverses_id))
             _refuse_second_reversal(reverses_id)
-        elif seen is not None and customer_id is not None:
-            standing.lock_wallet(customer_id, seen)
-        open_or_done = [Correction.State.REQUESTED, Correction.State.CONFIRMED]
-        hold(
-            person,
-            RoleLimit.Decision(kind),
-            abs(amount),
-            lambda since: _used(
-                Q(requested_by=person, requested_at__gte=since, state__in=open_or_done), kind
-            ),
-        )
+        hold(person, RoleLimit.Decision(kind), abs(amount), _asked_for(person, kind))
         correction = Correction(request_key=key, requested_at=timezone.now(), **content)
         history.create([correction], actor=Actor.person(person), reason=f"Requested: {reason}")
         return correction
@@ -280,6 +315,14 @@ def reversals_of(transfer_id: int) -> int:
 def _reversals_of(transfer_id: int) -> Shown:
     asked = Correction.objects.filter(reverses=transfer_id)
     return Correction, list(asked.values_list("pk", flat=True))
+
+
+def _refuse_ended(wallet: Wallet) -> None:
+    """Raise WalletForfeited or WalletClosed: nothing moves on a wallet that has ended."""
+    if wallet.state == Wallet.State.FORFEITED:
+        raise ledger.WalletForfeited(wallet.pk)
+    if wallet.state == Wallet.State.CLOSED:
+        raise ledger.WalletClosed(wallet.pk)
 
 
 def _refuse_second_reversal(transfer_id: int) -> None:
@@ -316,6 +359,21 @@ def _posting(correction: Correction) -> ledger.Posting:
         credit=wallet if credited else shop,
         amount=abs(correction.amount),
         key=f"{correction.kind}:{correction.pk}",
+    )
+
+
+def _asked_for(person: Any, kind: str) -> Callable[[datetime], Decimal]:
+    """What the person asked for since a moment that was not turned down."""
+    live = [Correction.State.REQUESTED, Correction.State.CONFIRMED]
+    return lambda since: _used(
+        Q(requested_by=person, requested_at__gte=since, state__in=live), kind
+    )
+
+
+def confirmed_by(person: Any, kind: str) -> Callable[[datetime], Decimal]:
+    """What the person confirmed since a moment."""
+    return lambda since: _used(
+        Q(decided_by=person, decided_at__gte=since, state=Correction.State.CONFIRMED), kind
     )
 
 

@@ -17,11 +17,16 @@ from django.db import connection
 
 from smsactivator.common.errors import NotFound, Refused
 from smsactivator.common.money import usd
-from wallet.models import FIRST_WALLET, Account, Wallet
+from wallet.models import FIRST_WALLET, Account, Termination, Wallet
 
 # Policy 2026-05-07, "When refunds are not granted".
 TERMINATED = (
     "AUP violations resulting in account termination — wallet balance is forfeited per /aup."
+)
+# The same, "Disputes".
+CHARGEBACK = (
+    "any chargeback claim filed against a crypto provider is the user's responsibility, not ours, "
+    "and may result in account termination per /tos §9."
 )
 
 
@@ -60,8 +65,8 @@ class WalletForfeited(Refused):
 
     def __init__(self, wallet_id: int) -> None:
         super().__init__(
-            f"Wallet {wallet_id} is forfeited and takes no money. Refund policy, not granted: "
-            f'"{TERMINATED}" Only a reinstatement opens it again.'
+            f"Wallet {wallet_id} is forfeited and takes no money. {terminated_by(wallet_id)} Only "
+            "a reinstatement opens it again."
         )
 
 
@@ -113,6 +118,15 @@ class Posting:
         debit, credit = account_name(self.debit), account_name(self.credit)
         of = f" of transfer {self.reverses}" if self.reverses else ""
         return f"{self.kind}{of} of {self.amount} USD from {debit} to {credit}"
+
+
+def terminated_by(wallet_id: int) -> str:
+    """The policy's sentence under which the customer was terminated, last: a claim has its own."""
+    ended = Termination.objects.filter(customer=wallet_id, state=Termination.State.CONFIRMED)
+    last = ended.order_by("-pk").first()
+    if last is not None and last.claim_id is not None:
+        return f'Refund policy, disputes: "{CHARGEBACK}"'
+    return f'Refund policy, not granted: "{TERMINATED}"'
 
 
 def account_name(number: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -16,6 +17,7 @@ from django.utils import timezone
 from smsactivator.common import history
 from smsactivator.common.errors import Refused
 from smsactivator.common.history import Actor
+from smsactivator.common.money import SMALLEST
 from wallet.models import RoleLimit
 
 
@@ -77,23 +79,54 @@ def refuse_over(
     used_since: Callable[[datetime], Decimal],
 ) -> None:
     """Raise OverLimit as ``hold`` does, and lock nothing: for whoever holds the lock, or looks."""
+    if why := room(person, decision, used_since).why_not(amount):
+        raise OverLimit(why)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a person may move by one kind of decision today (UTC), and has moved of it, USD."""
+
+    decision: RoleLimit.Decision
+    each: Decimal
+    daily: Decimal
+    used: Decimal
+
+    def why_not(self, amount: Decimal) -> str:
+        """Why the person does not move this amount, USD; "" if nothing keeps them."""
+        name = self.decision.label.lower()
+        if amount > self.each:
+            return (
+                f"Your limit for one {name} is {self.each} USD, and this is {amount} USD: "
+                "ask somebody with a higher limit."
+            )
+        if self.used + amount > self.daily:
+            return (
+                f"Your limit for {name} is {self.daily} USD a day, and {self.used} USD are used up "
+                "today (UTC): ask somebody else, or wait for tomorrow."
+            )
+        return ""
+
+    @property
+    def why_nothing(self) -> str:
+        """Why the person moves nothing at all; "" if something is left."""
+        return self.why_not(SMALLEST)
+
+
+def room(
+    person: Any, decision: RoleLimit.Decision, used_since: Callable[[datetime], Decimal]
+) -> Room:
+    """The person's room for decisions of this kind; locks nothing."""
     limits = RoleLimit.objects.filter(role__user=person, decision=decision).aggregate(
         each=Max("each"), daily=Max("daily")
     )
-    each, daily = limits["each"] or Decimal(0), limits["daily"] or Decimal(0)
-    name = decision.label.lower()
-    if amount > each:
-        raise OverLimit(
-            f"Your limit for one {name} is {each} USD, and this is {amount} USD: "
-            "ask somebody with a higher limit."
-        )
     midnight = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
-    used = used_since(midnight)
-    if used + amount > daily:
-        raise OverLimit(
-            f"Your limit for {name} is {daily} USD a day, and {used} USD are used up today (UTC): "
-            "ask somebody else, or wait for tomorrow."
-        )
+    return Room(
+        decision,
+        limits["each"] or Decimal(0),
+        limits["daily"] or Decimal(0),
+        used_since(midnight),
+    )
 
 
 def lock(person: Any) -> None:

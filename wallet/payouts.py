@@ -192,8 +192,6 @@ def withdraw(person: Any, payout_id: int, *, seen: int | None = None) -> Payout:
     with transaction.atomic():
         payout = lock_payout(payout_id, seen)
         _refuse_withdrawer(person, payout)
-        if payout.attempt > 1:
-            raise PayoutElsewhere(f"{payout} was sent again, so it is approved or rejected.")
         refuse_unless(payout, payout.withdraw)
         end(payout, payout.withdraw, person, "", "Withdrawn")
         return payout
@@ -207,6 +205,8 @@ def why_not_withdraw(person: Any, payout: Payout) -> str:
 def _refuse_withdrawer(person: Any, payout: Payout) -> None:
     if payout.requested_by_id != person.pk:
         raise OwnRequest("Only the one who requested this can withdraw it. You can reject it.")
+    if payout.attempt > 1:
+        raise PayoutElsewhere(f"{payout} was sent again, so it is approved or rejected.")
 
 
 # --- approving ---

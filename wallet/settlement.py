@@ -230,6 +230,11 @@ def send_again(person: Any, payout_id: int, *, reason: str, seen: int | None = N
         return payout
 
 
+def why_not_send_again(payout: Payout) -> str:
+    """Why a failed payout is not sent again now; "" if nothing stands in the way."""
+    return why_undecidable(payout) or why_refused(payouts.refuse_state, payout.customer.wallet)
+
+
 def give_back(person: Any, payout_id: int, *, reason: str, seen: int | None = None) -> Payout:
     """Return a failed payout's money to the wallet, as another than who said that it failed, or
     uploaded the result file that did.

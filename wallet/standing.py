@@ -15,10 +15,12 @@ from smsactivator.common import history
 from smsactivator.common.errors import Refused
 from smsactivator.common.history import Actor
 from smsactivator.common.seen import refuse_outdated
+from wallet import telling
 from wallet.deciding import given
 from wallet.ledger import WalletMissing
 from wallet.limits import require
 from wallet.models import Claim, Customer, Decision, Termination, Wallet
+from wallet.telling import Ground, What
 
 
 class StandingRefused(Refused):
@@ -47,6 +49,7 @@ def freeze(person: Any, wallet_id: int, *, reason: str, seen: int | None = None)
             raise refused(wallet)
         wallet.freeze()
         save(wallet, Actor.person(person), f"Frozen: {reason}")
+        telling.note(wallet, What.FROZEN, Ground.REVIEW)
         return wallet
 
 
@@ -62,13 +65,20 @@ def unfreeze(person: Any, wallet_id: int, *, reason: str, seen: int | None = Non
         wallet = lock_wallet(wallet_id, seen)
         if not can_proceed(wallet.unfreeze):
             raise refused(wallet)
-        if held := holders(wallet_id):
-            raise HeldByDecision(
-                f"{', '.join(map(str, held))} must be decided first: it keeps the wallet frozen."
-            )
+        if why := why_not_unfreeze(wallet):
+            raise HeldByDecision(why)
         wallet.unfreeze()
         save(wallet, Actor.person(person), f"Unfrozen: {reason}")
+        telling.note(wallet, What.UNFROZEN, Ground.REVIEW)
         return wallet
+
+
+def why_not_unfreeze(wallet: Wallet) -> str:
+    """What keeps a frozen wallet frozen; "" if it can be let go."""
+    held = holders(wallet.pk)
+    if not held:
+        return ""
+    return f"{', '.join(map(str, held))} must be decided first: it keeps the wallet frozen."
 
 
 def lock_customer(customer_id: int) -> None:
@@ -91,7 +101,7 @@ def lock_wallet(wallet_id: int, seen: int | None = None) -> Wallet:
     return wallet
 
 
-def hold_frozen(wallet: Wallet, actor: Actor, reason: str) -> bool:
+def hold_frozen(wallet: Wallet, actor: Actor, reason: str, ground: str) -> bool:
     """Freeze a locked wallet for something that is to be decided, if it is active.
 
     Returns whether the freeze is such decisions' own, so that the last of them may end it; a
@@ -101,6 +111,7 @@ def hold_frozen(wallet: Wallet, actor: Actor, reason: str) -> bool:
     if can_proceed(wallet.freeze):
         wallet.freeze()
         save(wallet, actor, reason)
+        telling.note(wallet, What.FROZEN, ground)
         return True
     if wallet.state != Wallet.State.FROZEN:
         return True
@@ -112,13 +123,29 @@ def hold_returned(wallet: Wallet, actor: Actor) -> None:
     if held := holders(wallet.pk):
         wallet.freeze()
         save(wallet, actor, f"Frozen: {', '.join(map(str, held))} is to be decided")
+        telling.note(wallet, What.FROZEN, telling.ground_of(held[0]))
 
 
-def let_go(wallet: Wallet, froze: bool, actor: Actor, reason: str) -> None:
+def let_go(wallet: Wallet, froze: bool, actor: Actor, reason: str, ground: str) -> None:
     """Unfreeze a locked wallet if decisions froze it and none of them is left."""
     if froze and can_proceed(wallet.unfreeze) and not holders(wallet.pk):
         wallet.unfreeze()
         save(wallet, actor, reason)
+        telling.note(wallet, What.UNFROZEN, ground)
+
+
+def explain(wallet: Wallet) -> str:
+    """Why nothing is spent from the wallet, for its customer and storefront; "" if it is active."""
+    if wallet.state == Wallet.State.FROZEN:
+        held = holders(wallet.pk)
+        return telling.frozen(telling.ground_of(held[0]) if held else Ground.REVIEW)
+    if wallet.state == Wallet.State.FORFEITED:
+        ended = Termination.objects.filter(
+            customer=wallet.pk, state=Decision.State.CONFIRMED, reinstated=False
+        )
+        last = ended.first()
+        return telling.terminated(telling.ground_of(last) if last else Ground.TERMINATION)
+    return "The wallet is closed." if wallet.state == Wallet.State.CLOSED else ""
 
 
 def holders(wallet_id: int) -> list[Claim | Termination]:

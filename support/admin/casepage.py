@@ -19,7 +19,7 @@ from orders import privacy
 from orders.admin import SIDE_TONES, STATE_TONES, order_link
 from orders.models import Order, Sms, State, UpstreamSide
 from refunds import policy
-from refunds.decisions import took_part
+from refunds.decisions import Rooms, rooms, took_part
 from refunds.explaining import ruling_words
 from refunds.models import RefundRequest
 from refunds.timelines import request_link
@@ -59,7 +59,7 @@ from support.timelines import ticket_link
 from wallet.admin_decisions import wallet_badge
 from wallet.models import Payout, Transfer, Wallet
 from wallet.pages import customer_link, payout_badge, payout_link
-from wallet.payouts import CENT, stranded
+from wallet.payouts import CENT, stranded, why_not_withdraw
 
 Typed = dict[str, Any]
 REQUEST_REFUND = "refunds.request_refund"
@@ -500,9 +500,9 @@ def _waiting_payouts(file: CaseFile, person: Any, *, live: bool) -> Iterator[dic
                 f"{payout.not_before:%Y-%m-%d %H:%M} UTC."
             )
         own = (
-            payout.requested_by_id == person.pk
-            and can_proceed(payout.withdraw)
+            can_proceed(payout.withdraw)
             and person.has_perm("wallet.request_payout")
+            and not why_not_withdraw(person, payout)
         )
         yield {
             "pk": payout.pk,
@@ -611,8 +611,9 @@ def _panels(
     """A panel for each request that waits here, and one for what was typed about another."""
     typed_of = str(sent.data.get("request", "")) if sent is not None else ""
     shown = False
+    may = rooms(person)
     for one in file.open_requests if live else []:
-        panel = _decide(one, person)
+        panel = _decide(one, person, file.wallet, may)
         panel["before"] = [ruling_words(ruling) for ruling in file.decided_before(one.request)]
         _further_panel(panel, one, file, person)
         bound = sent if typed_of == str(one.request.pk) else None
@@ -659,7 +660,7 @@ def _as_it_is(*, live: bool) -> list[tuple[str, str, str]]:
     return [("reply", "Send it as a reply", "button-quiet"), note] if live else [note]
 
 
-def _decide(one: CaseRequest, person: Any) -> dict[str, Any]:
+def _decide(one: CaseRequest, person: Any, wallet: Wallet, may: Rooms) -> dict[str, Any]:
     """The panel of a request that waits: its terms, and what this person may do about it."""
     asked = one.request
     rule = policy.rule(asked.clause, asked.policy_version)
@@ -685,17 +686,23 @@ def _decide(one: CaseRequest, person: Any) -> dict[str, Any]:
     elif one.against:
         panel["warning"] = f"The policy's verdict is against it: {asked.verdict_why}."
     if asked.state == RefundRequest.State.DISPUTED:
-        return panel | _dispute(one, panel["words"], person)
+        return panel | _dispute(one, panel["words"], person, may.why_not(person, asked, wallet))
     senior_only = asked.state == RefundRequest.State.ESCALATED and not person.has_perm(
         "refunds.decide_escalated_refund"
     )
     own = asked.requested_by_id == person.pk
-    if own:
+    if own and person.has_perm("refunds.request_refund"):
         panel["acts"].append(("withdraw", "Withdraw", "button-quiet"))
-    if person.has_perm("refunds.decide_refund") and not senior_only:
-        if not own:
+    # What the policy does not refund is denied by whoever found it so.
+    denies = not senior_only or (own and one.goodwill)
+    if person.has_perm("refunds.decide_refund") and denies:
+        panel["why_not"] = "" if own else may.why_not(person, asked, wallet)
+        if not own and not panel["why_not"]:
             panel["acts"].insert(0, ("approve", "Approve and answer", "button"))
-        panel["acts"].append(("deny", "Deny and answer", "button-danger"))
+        if why := may.why_not_deny(person, asked):
+            panel["why_not"] = why
+        else:
+            panel["acts"].append(("deny", "Deny and answer", "button-danger"))
     if asked.state == RefundRequest.State.REQUESTED and person.has_perm("refunds.request_refund"):
         panel["acts"].append(("escalate", "Pass to a senior agent", "button-quiet"))
     if senior_only and not panel["acts"]:
@@ -703,7 +710,9 @@ def _decide(one: CaseRequest, person: Any) -> dict[str, Any]:
     return panel
 
 
-def _dispute(one: CaseRequest, terms: SafeString, person: Any) -> dict[str, Any]:
+def _dispute(
+    one: CaseRequest, terms: SafeString, person: Any, why_not_grant: str
+) -> dict[str, Any]:
     asked, said = one.request, one.disputed_by
     by = f" by message {said.pk}" if said else ""
     if said and said.entered:
@@ -735,8 +744,9 @@ def _dispute(one: CaseRequest, terms: SafeString, person: Any) -> dict[str, Any]
         }
     return {
         "words": words,
+        "why_not": why_not_grant,
         "acts": [
-            ("overturn", "Overturn and credit", "button"),
+            *([] if why_not_grant else [("overturn", "Overturn and credit", "button")]),
             ("uphold", "Uphold the denial", "button-danger"),
             ("dismiss", "It is no dispute", "button-quiet"),
         ],

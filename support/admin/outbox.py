@@ -69,6 +69,7 @@ actions.register(
         offered=lambda _person, outbound: (
             _state(outbound) in {Outbound.State.FAILED, Outbound.State.UNKNOWN}
         ),
+        why_not=lambda _person, outbound: outbox.why_not_retry(outbound),
         run=lambda person, outbound, typed: Done(
             f"{outbox.retry(person, outbound.pk, **without_key(typed))} is queued again."
         ),
