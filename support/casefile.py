@@ -21,6 +21,7 @@ from refunds.models import Refund, RefundRequest
 from refunds.policy import Outcome, Rule, Verdict
 from smsactivator.common.links import Link, collect
 from smsactivator.common.money import usd
+from smsactivator.common.seen import counted
 from support import payouts, queries
 from support.models import Attachment, Message, Outbound, Ticket, TicketPayout, TicketRefund
 from wallet.models import Correction, Payout, PayoutMethod, Transfer, Wallet
@@ -258,6 +259,8 @@ def _payouts(ticket: Ticket) -> tuple[list[CasePayout], list[CasePayout]]:
     asked = (
         Payout.objects.filter(customer=ticket.customer_id)
         .select_related("method", "requested_by", "case")
+        # What the page shows of each, for the form that takes one back.
+        .annotate(steps=counted(Payout))
         .order_by("-id")
     )
     here = list(asked.filter(case__ticket=ticket))

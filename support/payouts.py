@@ -101,11 +101,20 @@ def request(
         return payout
 
 
-def withdraw(person: Any, ticket_id: int, payout_id: int, *, seen: int, key: str) -> Payout:
+def withdraw(
+    person: Any,
+    ticket_id: int,
+    payout_id: int,
+    *,
+    seen: int,
+    key: str,
+    payout_seen: int | None = None,
+) -> Payout:
     """Take one's own payout back before it is approved: the money returns to the wallet.
 
-    A note tells colleagues, a notice the customer. Raises as ``wallet.payouts.withdraw`` and as
-    ``support.replies.reply``; PayoutUnknown, and AskedElsewhere for another ticket's payout.
+    ``seen`` is of the ticket, ``payout_seen`` of the payout. A note tells colleagues, a notice the
+    customer. Raises as ``wallet.payouts.withdraw`` and as ``support.replies.reply``; PayoutUnknown,
+    and AskedElsewhere for another ticket's payout.
     """
     require(person, casework.ANSWER, payouts.REQUEST)
     print_ = inbound.fingerprint("withdraw payout", payout_id)
@@ -119,7 +128,7 @@ def withdraw(person: Any, ticket_id: int, payout_id: int, *, seen: int, key: str
         if found is None:
             raise PayoutUnknown(f"There is no payout {payout_id}.")
         _refuse_elsewhere(ticket, found)
-        payout = payouts.withdraw(person, payout_id)
+        payout = payouts.withdraw(person, payout_id, seen=payout_seen)
         done = f"Withdrew payout {payout.reference} of {dollars(payout.amount)} USD"
         replies.jot(ticket, person, done, key=key, print_=print_)
         replies.finish(ticket, person, Ticket.State.OPEN, done)

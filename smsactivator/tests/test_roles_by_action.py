@@ -441,7 +441,7 @@ def situation(name: str, person: User, other: User) -> tuple[Ticket, dict[str, A
     elif act == "payout":
         typed |= {"method": "USDT-TRON", "address": desk.TRON, "share": "whole"}
     elif act == "withdraw_payout":
-        typed["payout"] = desk.payout(by, ticket).pk
+        typed |= {"payout": desk.payout(by, ticket).pk, "payout_seen": "1"}
     if act != "take_over":
         Ticket.objects.filter(pk=ticket.pk).update(claimed_by=None, claimed_until=None)
     return desk.fresh(ticket), typed

@@ -283,7 +283,12 @@ def _approvers(payout: Payout) -> str:
 
 def _withdraw_payout(person: Any, ticket: Ticket, typed: Typed) -> str:
     asked = payouts.withdraw(
-        person, ticket.pk, typed["payout"], seen=typed["seen"], key=str(typed["key"])
+        person,
+        ticket.pk,
+        typed["payout"],
+        seen=typed["seen"],
+        payout_seen=typed["payout_seen"],
+        key=str(typed["key"]),
     )
     return f"{asked} is withdrawn: the money is back in the wallet, and the customer is told."
 
@@ -353,7 +358,8 @@ def build_form(
             options["initial"] |= {"then": "open"}
     if payout is not None:
         options["auto_id"] = f"id_{place}-{payout.pk}-%s"
-        options["initial"] |= {"payout": payout.pk}
+        shown: Any = payout
+        options["initial"] |= {"payout": payout.pk, "payout_seen": shown.steps}
     if issubclass(kind, RefundForm):
         options["orders"] = file.orders
     if kind is FurtherForm:

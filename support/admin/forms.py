@@ -18,6 +18,7 @@ from unfold.widgets import (
 
 from orders.models import Order, State
 from smsactivator.common.money import AmountField
+from smsactivator.common.seen import LARGEST
 from support.casefile import CaseOrder, Entry
 from support.models import LONGEST_BODY
 from wallet.methods import as_customers_call_it
@@ -264,9 +265,10 @@ class PayoutForm(AnsweringForm):
 
 
 class WithdrawPayoutForm(CaseForm):
-    """One's own payout, taken back."""
+    """One's own payout, taken back as the page showed it."""
 
     payout = forms.IntegerField(widget=forms.HiddenInput)
+    payout_seen = forms.IntegerField(min_value=0, max_value=LARGEST, widget=forms.HiddenInput)
 
 
 class LinkForm(forms.Form):

@@ -11,7 +11,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from smsactivator.common import links
+from smsactivator.common import links, seen
 from smsactivator.common.links import admin_url
 from smsactivator.common.timeline import timeline
 from support import casework, inbound, notices, payouts
@@ -463,10 +463,31 @@ def test_a_refused_form_stays_on_a_ticket_that_offers_it_no_more(ann, ticket):
     assert TRON in panel(response.content.decode(), "payout")
 
 
+def taking_back(asked: Payout) -> dict[str, int]:
+    """What the form carries on the page of a payout as it is now."""
+    return {"payout": asked.pk, "payout_seen": seen.of(asked)}
+
+
+def test_a_payout_that_was_approved_by_the_first_of_two_meanwhile_is_not_withdrawn_unseen(ann):
+    ticket = leaving("1000")
+    asked = payout(ann, ticket, amount="600")
+    assert f'name="payout_seen" value="{seen.of(asked)}"' in page(ann, ticket)
+    old = taking_back(asked)
+    bob = person("Finance")
+    wallet_payouts.approve(bob, asked.pk)
+
+    response = post(ann, ticket, "withdraw_payout", **old)
+
+    assert response.status_code == 409
+    assert f"Meanwhile: {bob}: Approved by the first of two (" in refusals(response)[0]
+    assert Payout.objects.get().state == "first_approved"
+    assert done(post(ann, ticket, "withdraw_payout", **taking_back(asked)), ticket)
+
+
 def test_withdraw_payout_gives_the_money_back_and_leaves_a_note(ann, ticket):
     asked = payout(ann, ticket)
 
-    response = post(ann, ticket, "withdraw_payout", payout=asked.pk)
+    response = post(ann, ticket, "withdraw_payout", **taking_back(asked))
 
     assert done(response, ticket)
     assert said(response) == [
@@ -481,15 +502,16 @@ def test_a_payout_of_somebody_else_of_another_ticket_or_approved_is_not_withdraw
     casework.release(ann, ticket.pk)
     before = books()
 
-    by_other = post(bob, ticket, "withdraw_payout", payout=asked.pk)
-    elsewhere = post(ann, ask(ticket.customer), "withdraw_payout", payout=asked.pk)
-    nowhere = post(ann, ticket, "withdraw_payout", payout=asked.pk + 1000)
+    by_other = post(bob, ticket, "withdraw_payout", **taking_back(asked))
+    elsewhere = post(ann, ask(ticket.customer), "withdraw_payout", **taking_back(asked))
+    unknown = taking_back(asked) | {"payout": asked.pk + 1000}
+    nowhere = post(ann, ticket, "withdraw_payout", **unknown)
 
     assert [one.status_code for one in (by_other, elsewhere, nowhere)] == [403, 409, 404]
     assert f"was asked for on ticket {ticket.pk}" in refusals(elsewhere)[0]
     assert books()[3:] == before[3:]
     wallet_payouts.approve(person("Finance"), asked.pk)
-    late = post(ann, ticket, "withdraw_payout", payout=asked.pk)
+    late = post(ann, ticket, "withdraw_payout", **taking_back(asked))
     assert (late.status_code, "“Approved” by now" in refusals(late)[0]) == (409, True)
     assert Payout.objects.get().state == "approved"
 
