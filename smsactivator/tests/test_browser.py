@@ -307,6 +307,59 @@ def test_disputed_a_senior_overturns_and_that_is_final(people: Any, storefront: 
     assert (refunds[0]["state"], refunds[0]["final"]) == ("credited", True)
 
 
+def test_decided_for_good_it_is_opened_again_on_what_the_customer_sends_then(
+    people: Any, storefront: Storefront
+) -> None:
+    ticket = storefront.opens(delivered(storefront.customer, "2"), "The code is refused")
+    denied_on_the_page(people(agent("ann")), ticket, Clause.SERVICE_REJECTED)
+    storefront.reads(ticket)
+    storefront.writes(ticket, "I do not agree")
+    first = RefundRequest.objects.get()
+    desk = people(senior("sonia"))
+    desk.queue("disputes")
+    desk.ticket(ticket)
+    desk.fill(f"#decide-{first.pk}", reason="Nothing shows it", body="We looked again.")
+    desk.press(f"#decide-{first.pk}", "uphold")
+    desk.told("is upheld, for good.")
+    assert "Only if you send new evidence" in storefront.reads(ticket)[0][-1]
+
+    storefront.writes(ticket, "Now the service has confirmed it: case 4711")
+    said = ticket.messages.latest("pk")
+
+    page = admin_url("support_ticket_change", ticket.pk)
+    for who, words in (
+        (desk, "You took part in the decision"),
+        (people(agent("bob")), "A senior agent who took no part can open a further request"),
+    ):
+        who.open(page)
+        expect(who.page.locator("#further")).to_contain_text(words)
+        expect(who.page.locator("#refund, #further button")).to_have_count(0)
+    sam = people(senior("sam"))
+    sam.open(page)
+    expect(sam.page.locator("#further")).to_contain_text("the denial upheld by sonia")
+    sam.click("#further summary")
+    sam.fill(
+        "#further",
+        evidence=str(said.pk),
+        clause=Clause.SERVICE_REJECTED,
+        reason="The service confirms it",
+        body="We look at it once more.",
+    )
+    sam.press("#further", "further")
+    sam.told("further to a final decision")
+    asked = RefundRequest.objects.latest("pk")
+    panel = f"#decide-{asked.pk}"
+    sue = people(senior("sue"))
+    sue.open(page)
+    expect(sue.page.locator(panel)).to_contain_text("Decided before on this order")
+    expect(sue.page.locator(panel)).to_contain_text(f"the new evidence: {said} on {ticket}")
+    sue.fill(panel, reason="Confirmed", body="You were right.")
+    sue.press(panel, "approve")
+    sue.told("is approved: the wallet is credited and the customer is told.")
+    assert storefront.balance == Decimal(20)
+    assert "once more" in storefront.reads(ticket)[0][-1]
+
+
 def test_terminated_nothing_goes_back_and_the_clause_says_why(
     people: Any, storefront: Storefront
 ) -> None:
