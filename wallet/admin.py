@@ -50,7 +50,7 @@ from wallet import admin_exports as admin_exports
 from wallet import admin_payout_methods as admin_payout_methods
 from wallet import admin_payouts as admin_payouts
 from wallet import admin_refused_addresses as admin_refused_addresses
-from wallet import keys, queries, statements
+from wallet import evidence, keys, queries, statements
 from wallet import timelines as timelines
 from wallet.admin_decisions import wallet_badge
 from wallet.ledger import account_name
@@ -808,4 +808,13 @@ class SealAdmin(ReadOnlyAdmin):
                 ("Of the day before", mono(obj.previous)),
                 ("Sealed (UTC)", moment(obj.sealed_at)),
             ],
+        )
+
+    def tables(self, request: HttpRequest, obj: Seal) -> Iterable[Table]:
+        yield Table(
+            title="Rows that it covers beside its own list of transfers",
+            headers=("What", "Rows"),
+            rows=[(what, number(rows)) for what, rows in evidence.covered(obj.day)],
+            empty="It covers the transfers alone.",
+            numeric=frozenset({"Rows"}),
         )

@@ -62,6 +62,14 @@ class Evidence:
     def known(self) -> set[str]:
         return {*self.columns, *self.without}
 
+    @property
+    def label(self) -> str:
+        """The table, for people."""
+        if issubclass(self.model, ActorHistory):
+            history: Any = self.model
+            return f"history of {history.instance_type._meta.verbose_name_plural}"
+        return str(self.model._meta.verbose_name_plural)
+
     def words(self, keys: Sequence[int]) -> Mapping[int, str]:
         """The rows, for people; a history row that is gone does not say whose it was."""
         if not issubclass(self.model, ActorHistory):
@@ -210,6 +218,16 @@ class Ends:
                 )
                 self.after[name] = after
         return made
+
+
+def covered(day: date) -> list[tuple[str, int]]:
+    """What the seal of a day covers, for people: each table that was written to, and its rows."""
+    known = everything()
+    found = SealedRows.objects.filter(day=day).order_by("name").values_list("name")
+    return sorted(
+        (known[name].label if name in known else name, rows)
+        for name, rows in found.annotate(models.Sum("rows"))
+    )
 
 
 def sealed_before(day: date | None) -> dict[str, int]:

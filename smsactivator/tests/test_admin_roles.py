@@ -99,6 +99,7 @@ PARTS = {
     *("wallet_payoutmove", "wallet_payoutoutcome", "wallet_batchline", "wallet_payoutfile"),
     *("wallet_filedownload", "wallet_resultline"),
     *("wallet_exportpart", "wallet_exportdownload", "wallet_closefigure"),
+    "wallet_sealedrows",
 }
 BY_HAND = ("add_", "change_", "delete_")
 READ_ONLY = sorted(

@@ -6,6 +6,7 @@ import re
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -273,6 +274,18 @@ def test_every_table_of_rows_that_are_written_once_is_sealed() -> None:
         tables = connection.introspection.table_names(cursor)
     once = {table for table in tables if is_written_once(table)}
     assert once - set(evidence.everything()) == set(NOT_SEALED)
+
+
+def test_the_page_of_a_seal_says_what_it_covers(client: Any) -> None:
+    a_payment()
+    client.force_login(person("Auditor"))
+
+    page = client.get(f"/admin/wallet/seal/{Seal.objects.get().pk}/change/").content.decode()
+
+    cells = re.findall(r"<td[^>]*>\s*(.*?)\s*</td>", page, re.DOTALL)
+    words = [re.sub(r"<[^>]+>", "", cell).strip() for cell in cells]
+    assert ("deposits", "1") in list(pairwise(words))
+    assert ("history of customers", "1") in list(pairwise(words))
 
 
 # --- the commands ---
