@@ -26,7 +26,7 @@ def problems(**changed: str) -> list[str]:
     """What production finds wrong with the safe values, changed so."""
     environment = Environment(SAFE | changed)
     environment.secret_key()
-    environment.allowed_hosts()
+    environment.site_address(environment.allowed_hosts())
     environment.trusted_origins()
     environment.database()
     environment.redis_url()
@@ -46,6 +46,12 @@ def manage(*words: str, **values: str) -> subprocess.CompletedProcess[str]:
 
 def test_safe_values_are_accepted():
     assert problems() == []
+
+
+def test_people_reach_the_site_at_its_first_host_unless_told_otherwise():
+    assert Environment(SAFE).site_address(["a.example", "b.example"]) == "https://a.example"
+    other = SAFE | {"SITE_ADDRESS": "https://b.example:8443/"}
+    assert Environment(other).site_address(["a.example"]) == "https://b.example:8443"
 
 
 def test_what_is_not_called_development_is_production():
@@ -72,6 +78,9 @@ def test_a_missing_value_is_named(name, empty):
         ("CSRF_TRUSTED_ORIGINS", "http://back-office.example.com"),
         ("CSRF_TRUSTED_ORIGINS", "https://*.example.com"),
         ("CSRF_TRUSTED_ORIGINS", "back-office.example.com"),
+        ("SITE_ADDRESS", "http://back-office.example.com"),
+        ("SITE_ADDRESS", "back-office.example.com"),
+        ("SITE_ADDRESS", "https://back-office.example.com/admin"),
         ("DATABASE_URL", "sqlite:///db.sqlite3"),
         ("DATABASE_URL", "mysql://root@db.example.com/smsactivator"),
         ("REDIS_URL", "amqp://rabbit.example.com"),
@@ -114,7 +123,7 @@ def test_a_boolean_that_is_neither_is_named():
 def test_the_refusal_lists_every_problem_and_no_secret():
     environment = Environment({"SECRET_KEY": "hunter2", "ALLOWED_HOSTS": "*"})
     environment.secret_key()
-    environment.allowed_hosts()
+    environment.site_address(environment.allowed_hosts())
     environment.database()
     with pytest.raises(ImproperlyConfigured) as refusal:
         environment.refuse_if_wrong()
