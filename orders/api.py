@@ -6,20 +6,22 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
-from ninja import Field, Header, Query, Router, Schema, Status
+from ninja import Field, Query, Router, Schema, Status
 
 from orders import placing
 from orders.locking import OrderUnknown
 from orders.models import REFUNDED, Offer, Order
 from orders.queries import storefront_order
 from smsactivator.common.api import (
+    LARGEST_PAGE,
     AmountOut,
     Body,
     ExternalId,
     Id,
+    Key,
+    Limit,
     PathId,
     Problem,
-    Reference,
     SignedAmountOut,
 )
 from wallet import customers
@@ -29,8 +31,6 @@ from wallet.models import Transfer
 router = Router(tags=["Orders"])
 
 PAGE = 50
-LARGEST_PAGE = 200
-Limit = Annotated[PathId, Field(le=LARGEST_PAGE)]
 
 
 class OfferOut(Schema):
@@ -144,7 +144,7 @@ def get_offers(
 def post_order(
     request: StorefrontRequest,
     body: OrderIn,
-    idempotency_key: Annotated[Reference, Header(alias="Idempotency-Key")],
+    idempotency_key: Key,
 ) -> Status[Order]:
     """Charge the wallet and order a number. The same Idempotency-Key gives the same order (200)."""
     customer = customers.find(request.auth.storefront_id, body.customer)

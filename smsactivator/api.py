@@ -14,13 +14,16 @@ from ninja.openapi.schema import OpenAPISchema
 
 from orders.api import router as orders
 from refunds.api import router as refunds
-from smsactivator.common.api import OneMeaning, problem
+from smsactivator.common.api import PROBLEM, OneMeaning, problem
 from smsactivator.common.errors import Refused
 from support.api import router as support
 from wallet.api import StorefrontKey
 from wallet.api import router as customers
 
 PREFIX = "/api/v1/"
+# What any address may answer, and what one that reads a body may answer too.
+ANY = {400, 401, 422}
+WITH_BODY = {413, 415}
 NAMED = 20  # errors of one request that are named
 LENGTH = r"[0-9]{1,15}"
 
@@ -33,18 +36,30 @@ class StorefrontAPI(NinjaAPI):
         document = super().get_openapi_schema(**options)
         for methods in document["paths"].values():
             for operation in methods.values():
-                statuses = (400, 401, 413, 415) if "requestBody" in operation else (400, 401)
-                for status in statuses:
-                    operation["responses"].setdefault(status, _documented(status))
-                operation["responses"] = dict(sorted(operation["responses"].items()))
+                answers = operation["responses"]
+                statuses = ANY | WITH_BODY if "requestBody" in operation else ANY
+                for status in statuses | {status for status in answers if status >= 400}:
+                    answers[status] = _documented(status)
+                operation["responses"] = dict(sorted(answers.items()))
+                for parameter in operation.get("parameters", []):
+                    parameter["schema"] = _without_null(parameter["schema"])
         return document
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """A parameter is given or left out: no address can say null."""
+    given = [one for one in schema.get("anyOf", []) if one != {"type": "null"}]
+    if len(given) != 1:
+        return schema
+    rest = {name: value for name, value in schema.items() if name != "anyOf"}
+    return {**rest, **given[0]}
 
 
 def _documented(status: int) -> dict[str, Any]:
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         "description": HttpResponse(status=status).reason_phrase,
-        "content": {"application/json": {"schema": schema}},
+        "content": {PROBLEM: {"schema": schema}},
     }
 
 
@@ -125,13 +140,16 @@ class ProblemsOnly:
         if not re.fullmatch(LENGTH, str(length)):
             return problem(400, "bad_request", "Content-Length is not a number of bytes.")
         response = self.get_response(request)
-        if (
-            not request.path.startswith("/api/")
-            or response.status_code < 400
-            or response.headers.get("Content-Type", "").startswith("application/problem+json")
+        if not request.path.startswith("/api/"):
+            return response
+        # An SMS, a ticket, a balance: nothing between us and the storefront keeps it.
+        response["Cache-Control"] = "no-store"
+        if response.status_code < 400 or response.headers.get("Content-Type", "").startswith(
+            PROBLEM
         ):
             return response
         answer = problem(response.status_code, "error", _details(response.status_code))
+        answer["Cache-Control"] = "no-store"
         for name in ("Allow", "WWW-Authenticate"):
             if name in response.headers:
                 answer[name] = response.headers[name]

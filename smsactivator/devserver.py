@@ -102,7 +102,7 @@ class Revival:
         self.ends += 1
         if self.ends > REVIVALS:
             return None
-        seconds = REVIVE_SECONDS * 2 ** (self.ends - 1)
+        seconds = REVIVE_SECONDS * 2.0 ** (self.ends - 1)
         self.due = now + seconds
         return seconds
 

@@ -8,11 +8,21 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from django.db.models import Prefetch
-from ninja import Field, Header, Router, Schema, Status
+from ninja import Field, Router, Schema, Status
 
 from refunds import policy
 from refunds.models import RefundRequest
-from smsactivator.common.api import AmountOut, Body, ExternalId, Id, PathId, Problem, Reference
+from smsactivator.common.api import (
+    LARGEST_PAGE,
+    AmountOut,
+    Body,
+    ExternalId,
+    Id,
+    Key,
+    Limit,
+    PathId,
+    Problem,
+)
 from support import inbound, queries, uploads
 from support.inbound import MOST_ORDERS
 from support.locking import TicketUnknown
@@ -23,9 +33,6 @@ from wallet.api import StorefrontRequest, actor_of
 router = Router(tags=["Support"])
 
 PAGE = 50
-LARGEST_PAGE = 200
-Limit = Annotated[PathId, Field(le=LARGEST_PAGE)]
-Key = Annotated[Reference, Header(alias="Idempotency-Key")]
 Orders = Annotated[
     list[Id],
     Field(default_factory=list, max_length=MOST_ORDERS, description="What it is about, by number."),

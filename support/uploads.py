@@ -33,6 +33,12 @@ FILES = "files"
 MULTIPART = "multipart/form-data"
 # Beside the files: the fields, and the lines between the parts.
 _AROUND = 1024 * 1024
+# What the verbs take (``inbound.checked_body``, ``checked_subject``), as the document says it.
+_BLANK = r"\s\x1c-\x1f\x85"
+STORABLE = r"^[^\x00]*$"
+SAID = rf"^[^\x00]*[^\x00{_BLANK}][^\x00]*$"
+_CONTROL = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
+ONE_LINE = rf"^[{_BLANK}]*[^{_BLANK}{_CONTROL}][^{_CONTROL}]*[{_BLANK}]*$"
 # Bytes as text and back, so that what is not UTF-8 is noticed by us and not replaced.
 _BYTES = "latin-1"
 # Where a field is, as Ninja says it: as the place, and as the parameter of a function.
@@ -80,13 +86,22 @@ def read(request: HttpRequest, schema: type[SomeBody]) -> tuple[SomeBody, list[U
 def document(schema: type[Body]) -> dict[str, Any]:
     """The bodies that ``read`` takes, for the OpenAPI document."""
     plain = schema.model_json_schema()
+    plain["properties"]["body"]["pattern"] = SAID
+    if "subject" in plain["properties"]:
+        plain["properties"]["subject"]["pattern"] = ONE_LINE
     files = {
         "type": "array",
-        "items": {"type": "string", "format": "binary"},
+        "items": {"type": "string", "format": "binary", "minLength": 1},
         "maxItems": settings.ATTACHMENTS_PER_MESSAGE,
         "description": f"Each of up to {settings.ATTACHMENT_BYTES} bytes, kept as it is.",
     }
     with_files = {**plain, "properties": {**plain["properties"], FILES: files}}
+    # Beside a file the text may be empty.
+    with_files["properties"]["body"] = {**plain["properties"]["body"], "pattern": STORABLE}
+    with_files["anyOf"] = [
+        {"properties": {"body": {"pattern": SAID}}},
+        {"properties": {FILES: {"minItems": 1}}, "required": [FILES]},
+    ]
     return {
         "requestBody": {
             "required": True,

@@ -9,6 +9,7 @@ from django.http import HttpRequest
 from ninja import Field, Router, Schema
 from ninja.responses import Status
 from ninja.security import HttpBearer
+from pydantic import WithJsonSchema
 
 from smsactivator.common.api import AmountIn, AmountOut, Body, Email, ExternalId, Problem, Reference
 from smsactivator.common.history import Actor
@@ -69,8 +70,18 @@ class CustomerOut(Schema):
         return str(customer.wallet.state)
 
 
+# More than nothing, at most a million (``deposits.deposit``), with up to 15 digits.
+PAYMENT = (
+    r"^(?=[0.]*[1-9])"
+    r"(0{0,9}[0-9]{1,6}(\.[0-9]{1,4})?|0{0,8}1000000(\.0{1,4})?)$"
+)
+Payment = Annotated[
+    AmountIn, WithJsonSchema({"type": "string", "pattern": PAYMENT, "examples": ["12.50"]})
+]
+
+
 class DepositIn(Body):
-    amount: AmountIn
+    amount: Payment
     reference: Reference
 
 

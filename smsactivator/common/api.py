@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.http import HttpRequest, HttpResponse, JsonResponse
-from ninja import Schema
+from ninja import Header, Schema
 from ninja.parser import Parser
 from pydantic import (
     AfterValidator,
@@ -23,9 +23,12 @@ from pydantic import (
 
 from smsactivator.common.errors import Refused
 
+PROBLEM = "application/problem+json"
 LARGEST_ID = 2**63 - 1
+LARGEST_PAGE = 200
 WHOLE = r"[0-9]{1,19}"
 AMOUNT = r"^[0-9]{1,15}(\.[0-9]{1,4})?$"
+KEY = r"^[\x21-\x2b\x2d-\x7e]{1,128}$"
 # It stands in paths, which every log of requests keeps: no email address, no phone number's plus.
 EXTERNAL_ID = r"^[A-Za-z0-9._:-]{1,64}$"
 
@@ -57,6 +60,15 @@ def _email(value: str) -> str:
     return value
 
 
+def _key(value: str) -> str:
+    if not re.fullmatch(KEY, value):
+        raise ValueError(
+            "send one key, of 1 to 128 printable characters without spaces and commas (two headers "
+            "arrive as one with a comma)"
+        )
+    return value
+
+
 def _external_id(value: str) -> str:
     if not re.fullmatch(EXTERNAL_ID, value):
         raise ValueError(
@@ -83,14 +95,30 @@ SignedAmountOut = Annotated[
     WithJsonSchema({"type": "string", "pattern": SIGNED, "examples": ["-0.5000"]}),
 ]
 Id = Annotated[int, Field(strict=True, ge=1, le=LARGEST_ID)]
-PathId = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=LARGEST_ID)]
+# The bounds stand before the validator, which the document of the API would not look through.
+PathId = Annotated[int, Field(ge=1, le=LARGEST_ID), BeforeValidator(_whole)]
+Limit = Annotated[int, Field(ge=1, le=LARGEST_PAGE), BeforeValidator(_whole)]
 ExternalId = Annotated[
     str,
     AfterValidator(_external_id),
     WithJsonSchema({"type": "string", "pattern": EXTERNAL_ID, "examples": ["tg-1001"]}),
 ]
 Reference = Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")]
-Email = Annotated[str, Field(max_length=254), AfterValidator(_email)]
+# Of two headers a server makes one, with a comma between: a key with a comma could be two.
+Key = Annotated[
+    str,
+    AfterValidator(_key),
+    WithJsonSchema({"type": "string", "pattern": KEY, "examples": ["order-1001"]}),
+    Header(alias="Idempotency-Key"),
+]
+Email = Annotated[
+    str,
+    Field(max_length=254),
+    AfterValidator(_email),
+    WithJsonSchema(
+        {"anyOf": [{"const": ""}, {"type": "string", "format": "email", "maxLength": 254}]}
+    ),
+]
 
 
 class Body(Schema):
@@ -167,4 +195,4 @@ def problem(status: int, code: str, detail: str, **more: Any) -> HttpResponse:
         "code": code,
         **more,
     }
-    return JsonResponse(content, status=status, content_type="application/problem+json")
+    return JsonResponse(content, status=status, content_type=PROBLEM)

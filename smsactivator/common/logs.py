@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
+from django.utils.safestring import SafeString
 from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
 
 HIDDEN = "********"
@@ -62,13 +63,13 @@ class SafeFilter(SafeExceptionReporterFilter):
 class Reporter(ExceptionReporter):
     """An error's page or report, without passwords in URLs wherever they stand in it."""
 
-    def get_traceback_html(self) -> str:
+    def get_traceback_html(self) -> SafeString:
         """The page."""
-        return scrub(super().get_traceback_html())
+        return SafeString(scrub(super().get_traceback_html()))
 
-    def get_traceback_text(self) -> str:
+    def get_traceback_text(self) -> SafeString:
         """The report."""
-        return scrub(super().get_traceback_text())
+        return SafeString(scrub(super().get_traceback_text()))
 
 
 class ForbiddenInOneLine(logging.Filter):

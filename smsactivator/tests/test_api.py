@@ -858,14 +858,50 @@ def test_the_openapi_document_lists_the_refusals_of_every_address():
     problem = {"$ref": "#/components/schemas/Problem"}
     for methods in document["paths"].values():
         for operation in methods.values():
-            expected = {"400", "401", *({"413", "415"} if "requestBody" in operation else set())}
+            expected = {"400", "401", "422"}
+            expected |= {"413", "415"} if "requestBody" in operation else set()
             answers = operation["responses"]
             assert expected <= set(answers)
-            for status in expected:
-                assert answers[status]["content"]["application/json"]["schema"] == problem
+            for status in answers:
+                if status >= "400":
+                    assert answers[status]["content"] == {PROBLEM: {"schema": problem}}
+            for parameter in operation.get("parameters", []):
+                assert not {"ge", "le", "gt", "lt", "anyOf"} & set(parameter["schema"])
     assert document["paths"]["/api/v1/orders"]["post"]["responses"]["415"]["description"] == (
         "Unsupported Media Type"
     )
+
+
+def test_the_document_bounds_a_whole_number_in_words_of_json_schema():
+    document = HTTP.get("/api/v1/openapi.json").json()
+    [_, _, after, limit] = document["paths"]["/api/v1/offers"]["get"]["parameters"]
+    [order] = document["paths"]["/api/v1/orders/{order_id}"]["get"]["parameters"]
+
+    assert (limit["schema"]["minimum"], limit["schema"]["maximum"]) == (1, 200)
+    for parameter in (after, order):
+        assert (parameter["schema"]["minimum"], parameter["schema"]["maximum"]) == (1, 2**63 - 1)
+
+
+@pytest.mark.parametrize("keys", ["key-1,key-1", "key-1, key-2", ",", "key-1,"])
+def test_two_idempotency_keys_are_refused(shop, keys):
+    # As a server hands on what came as two headers.
+    response = shop.order(world.customer(), world.offer(), key=keys)
+
+    problem = assert_problem(response, 422, "invalid")
+    assert "send one key" in problem["detail"]
+    assert not Order.objects.exists()
+
+
+def test_no_answer_of_the_api_is_kept_on_its_way(shop):
+    order = world.allocated(world.place())
+    record_sms({order.pk: [Arrival(Message("1234", "Code 1234"))]})
+    read = shop.ask("GET", f"/orders/{order.pk}")
+    assert read.json()["sms"][0]["text"] == "Code 1234"
+
+    answers = [read, shop.ask("GET", "/orders/0"), shop.ask("PATCH", f"/orders/{order.pk}")]
+    answers.append(HTTP.get(f"/api/v1/orders/{order.pk}"))
+    assert [answer.status_code for answer in answers] == [200, 422, 405, 401]
+    assert {answer.headers["Cache-Control"] for answer in answers} == {"no-store"}
 
 
 def test_the_docs_page_is_open_to_all_and_works_offline():
