@@ -16,11 +16,11 @@ OPEN_FOR = timedelta(seconds=60)
 
 
 def look(person: Any, ticket_id: int) -> list[Any]:
-    """Note that the person has the ticket open, and tell who else has, by name.
+    """Note that the person, who may answer, has the ticket open; tell who else has, by name.
 
     Raises PermissionDenied, and Ticket.DoesNotExist.
     """
-    require(person, "support.view_ticket")
+    require(person, "support.answer_ticket")
     ticket = Ticket.objects.only("pk").get(pk=ticket_id)
     now = timezone.now()
     Viewing.objects.bulk_create(

@@ -18,9 +18,10 @@ SEES_PAYOUTS = "wallet.view_historicalpayout"
 
 
 def ticket_link(pk: int, subject: str = "") -> Link:
-    """A ticket's page."""
-    text = f"Ticket {pk}: {subject}" if subject else f"Ticket {pk}"
-    return Link(text, admin_url("support_ticket_change", pk), "support.view_ticket")
+    """A ticket's page. Its subject is the customer's words, for those who see tickets."""
+    number = f"Ticket {pk}"
+    text = f"{number}: {subject}" if subject else number
+    return Link(text, admin_url("support_ticket_change", pk), "support.view_ticket", number)
 
 
 @entries_for("support.Ticket")

@@ -25,6 +25,8 @@ class Link:
     text: str
     url: str
     permission: str
+    # What others read instead, where the text says more than they may see.
+    otherwise: str = ""
 
     def allowed(self, user: Any) -> bool:
         """Whether this user may follow the link."""
@@ -33,7 +35,7 @@ class Link:
     def html(self, user: Any) -> SafeString:
         """The link, or its bare text when the user may not see where it leads."""
         if not self.allowed(user):
-            return format_html("{}", self.text)
+            return format_html("{}", self.otherwise or self.text)
         return anchor(self.text, self.url)
 
 

@@ -125,7 +125,7 @@ READ: dict[str, set[str]] = {
     "orders_sms_read_sms": SENIORS,
 }
 POSTED: dict[str, set[str]] = {
-    "support_ticket_presence": READERS,
+    "support_ticket_presence": DESK,
     "wallet_apikey_revoke": {ADMIN},
     "wallet_export_download": {FINANCE, ADMIN},
     "wallet_payoutbatch_file": {FINANCE, ADMIN},

@@ -405,7 +405,9 @@ class TicketAdmin(ReadOnlyAdmin):
             "object": ticket,
             "post_url": admin_url("support_ticket_case", ticket.pk),
             "links": [link for link in self.links(request, ticket) if link.allowed(request.user)],
-            "presence_url": admin_url("support_ticket_presence", ticket.pk),
+            # Who only reads leaves no trace on the desk.
+            "presence_url": request.user.has_perm(casework.ANSWER)
+            and admin_url("support_ticket_presence", ticket.pk),
             "others": presence.words(presence.others(request.user, ticket.pk)),
             "macros": [
                 {"pk": one.pk, "title": one.title, "filled": macros.filled(one.body, file)}

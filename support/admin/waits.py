@@ -11,7 +11,6 @@ from django.db.models import F, Model, Q, QuerySet
 from django.http import HttpRequest
 from django.urls import NoReverseMatch
 from django.utils import timezone
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 
@@ -29,6 +28,7 @@ from smsactivator.common.display import (
 from smsactivator.common.links import admin_url, anchor
 from support.models import Wait
 from support.reports import PERMISSION
+from support.timelines import ticket_link
 
 
 class StandingFilter(ChoiceFilter):
@@ -92,11 +92,20 @@ class WaitAdmin(ReadOnlyAdmin):
         """As its list."""
         return self.has_view_permission(request)
 
+    def get_list_display(self, request: HttpRequest) -> list[str]:
+        """With the ticket's subject for those who see tickets, and its number for others."""
+        if request.user.has_perm("support.view_ticket"):
+            return list(self.list_display)
+        return ["number" if name == "of_ticket" else name for name in self.list_display]
+
     @display(description="Ticket")
     def of_ticket(self, wait: Wait) -> SafeString:
         text = f"{wait.ticket_id}: {wait.ticket.subject}"
-        url = page_of("support_ticket_change", wait.ticket_id)
-        return anchor(text, url) if url else format_html("{}", text)
+        return anchor(text, admin_url("support_ticket_change", wait.ticket_id))
+
+    @display(description="Ticket")
+    def number(self, wait: Wait) -> int:
+        return wait.ticket_id
 
     @display(description="Began (UTC)")
     def began(self, wait: Wait) -> SafeString:
@@ -133,7 +142,7 @@ class WaitAdmin(ReadOnlyAdmin):
         yield Facts(
             "Wait",
             [
-                ("Ticket", self.of_ticket(obj)),
+                ("Ticket", ticket_link(obj.ticket_id, obj.ticket.subject).html(request.user)),
                 ("Clock", obj.get_clock_display()),
                 ("Began (UTC)", self.began(obj)),
                 ("Due (UTC)", self.due(obj)),

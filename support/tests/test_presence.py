@@ -108,3 +108,17 @@ def test_those_who_may_not_see_the_ticket_are_not_told(ann):
     with pytest.raises(PermissionDenied):
         presence.look(finance, ticket.pk)
     assert Viewing.objects.count() == 0
+
+
+def test_who_only_reads_leaves_no_trace(ann):
+    ticket = ask()
+    auditor = client_of(person("Auditor"))
+    page = auditor.get(admin_url("support_ticket_change", ticket.pk))
+    assert page.status_code == 200
+    assert "data-presence" not in page.content.decode()
+
+    assert auditor.post(admin_url("support_ticket_presence", ticket.pk)).status_code == 403
+
+    assert Viewing.objects.count() == 0
+    shown = client_of(ann).get(admin_url("support_ticket_change", ticket.pk)).content.decode()
+    assert f'data-presence="{admin_url("support_ticket_presence", ticket.pk)}"' in shown
