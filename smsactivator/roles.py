@@ -18,6 +18,7 @@ _EVERYONE = (
     "wallet.view_deposit",
     "wallet.view_correction",
     "wallet.view_claim",
+    "wallet.view_claimfile",
     "wallet.view_termination",
     "wallet.view_reinstatement",
     "wallet.view_payout",

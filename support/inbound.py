@@ -20,9 +20,9 @@ from refunds import disputes
 from refunds.models import RefundRequest
 from smsactivator.common import history
 from smsactivator.common.errors import Invalid, Refused
+from smsactivator.common.files import Prepared, Upload, prepare
 from smsactivator.common.history import Actor
 from support import attachments, clocks, locking, queries
-from support.attachments import Prepared, Upload
 from support.following import follow
 from support.models import (
     LONGEST_BODY,
@@ -121,7 +121,7 @@ def receive_once(
     FileRefused, TicketUnknown, OrderUnknown, KeyConflict.
     """
     subject = "" if ticket_id else checked_subject(subject)
-    prepared = attachments.prepare(files)
+    prepared = prepare(files)
     body = checked_body(body, may_be_empty=bool(prepared))
     if not re.fullmatch(KEY, key):
         raise TextRefused("An idempotency key is 1 to 128 printable ASCII characters.")

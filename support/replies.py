@@ -8,9 +8,9 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
+from smsactivator.common.files import Prepared, Upload, prepare
 from smsactivator.common.history import Actor
 from support import attachments, casework, inbound, locking, outbox, queries
-from support.attachments import Prepared, Upload
 from support.models import Message, Ticket
 from wallet.limits import lock, require
 
@@ -38,7 +38,7 @@ def reply(
     """
     require(person, casework.ANSWER)
     body = inbound.checked_body(body)
-    prepared = attachments.prepare(files)
+    prepared = prepare(files)
     print_ = inbound.fingerprint("reply", body, str(then), prepared)
     with transaction.atomic():
         attachments.store(prepared)
@@ -62,7 +62,7 @@ def note(
     """
     require(person, casework.ANSWER)
     body = inbound.checked_body(body)
-    prepared = attachments.prepare(files)
+    prepared = prepare(files)
     print_ = inbound.fingerprint("note", body, prepared)
     with transaction.atomic():
         attachments.store(prepared)

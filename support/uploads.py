@@ -27,7 +27,7 @@ from ninja.errors import ValidationError
 
 from smsactivator.common.api import WHOLE, Body, OneMeaning
 from smsactivator.common.errors import Refused
-from support.attachments import FileRefused, Upload
+from smsactivator.common.files import FileRefused, Upload
 
 FILES = "files"
 MULTIPART = "multipart/form-data"

@@ -40,6 +40,7 @@ from smsactivator.common.display import (
     number,
 )
 from smsactivator.common.errors import Refused
+from smsactivator.common.files import SAVED_ONLY
 from smsactivator.common.links import Link, admin_url, anchor, source_for
 from wallet import batches, profiles, results, resultsheets
 from wallet.batches import BATCH, Selection
@@ -70,14 +71,6 @@ VERDICTS = {
     Verdict.ALREADY: QUIET,
     Verdict.PENDING: BUSY,
     Verdict.DONE: GOOD,
-}
-# What is taken is saved: no browser of ours runs it, frames it or keeps it.
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "sandbox; default-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "private, no-store",
 }
 
 
@@ -434,7 +427,7 @@ class PayoutBatchAdmin(ReadOnlyAdmin):
             if file.format == PayoutFile.Format.CSV
             else "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
         )
-        response = HttpResponse(bytes(file.content), content_type=kind, headers=_HEADERS)
+        response = HttpResponse(bytes(file.content), content_type=kind, headers=SAVED_ONLY)
         response["Content-Disposition"] = str(
             content_disposition_header(as_attachment=True, filename=file.name)
         )

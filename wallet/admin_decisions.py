@@ -9,7 +9,10 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.contrib.admin import display
-from django.http import HttpRequest
+from django.db.models import Q, QuerySet
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.urls import URLPattern, path
+from django.utils.http import content_disposition_header
 from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.widgets import (
@@ -39,11 +42,13 @@ from smsactivator.common.display import (
     moment,
     money,
     mono,
+    number,
     signed,
 )
+from smsactivator.common.files import SAVED_ONLY, UNKNOWN_TYPE, FilesField, Upload
 from smsactivator.common.links import Link, admin_url, source_for
 from smsactivator.common.money import AmountField
-from wallet import claims, corrections, limits, standing
+from wallet import claim_files, claims, corrections, limits, standing
 from wallet.deciding import why_not_decide
 from wallet.models import (
     Claim,
@@ -57,7 +62,7 @@ from wallet.models import (
     Transfer,
     Wallet,
 )
-from wallet.pages import customer_link
+from wallet.pages import customer_link, named_customers, whole_number
 
 TONES = {
     Decision.State.REQUESTED: WAITING,
@@ -173,6 +178,15 @@ class ClaimForm(ActionForm):
         max_length=20_000,
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 6}),
         help_text="What the provider sent, in its words.",
+    )
+
+
+class FilesForm(ActionForm):
+    """What shows a claim."""
+
+    files = FilesField(
+        required=False,
+        help_text="As the provider sent them. They are kept as they are, for good.",
     )
 
 
@@ -371,8 +385,24 @@ actions.register(
     ),
 )
 
+
+def _add_files(person: Any, claim: Claim, typed: dict[str, Any]) -> Done:
+    sent = [Upload(file.name, file.read()) for file in typed["files"]]
+    return Done(f"The files are kept with {claim_files.add(person, claim.pk, sent)}.")
+
+
 actions.register(
     "wallet.Claim",
+    Action(
+        name="files",
+        label="Add files",
+        explains="What the provider sent, as it is: a screenshot, a letter, a mail. Whoever "
+        "decides can take it.",
+        form=FilesForm,
+        permission="wallet.record_claim",
+        offered=lambda _person, _claim: True,
+        run=_add_files,
+    ),
     Action(
         name="dismiss",
         label="Dismiss the claim",
@@ -485,7 +515,63 @@ class ClaimAdmin(ReadOnlyAdmin):
     related = ("deposit__transfer__wallet__customer", "recorded_by", "decided_by")
     list_display = ("reference", "recorded", "state_badge", "customer_name", "amount_usd")
     list_filter = (("state", ChoicesDropdownFilter),)
+    search_fields = ("reference",)
+    search_help_text = (
+        "Provider's reference, deposit's reference, or customer's id, email or wallet number — "
+        "exactly"
+    )
+    detail_template = "wallet/claim.html"
     history_permission = "wallet.view_historicalclaim"
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        term = search_term.strip()
+        if not term:
+            return queryset, False
+        wallets = named_customers(term)
+        if (pk := whole_number(term)) is not None:
+            wallets.append(pk)
+        named = Deposit.objects.filter(reference=term).values_list("pk", flat=True)[:100]
+        found = Q(reference=term) | Q(deposit__in=list(named))
+        if wallets:
+            found |= Q(deposit__transfer__wallet__in=wallets)
+        return queryset.filter(found), False
+
+    def detail_context(self, request: HttpRequest, obj: Claim) -> dict[str, Any]:
+        takes = request.user.has_perm("wallet.view_claimfile")
+        return {
+            "files": [
+                {
+                    "name": file.name,
+                    "content_type": file.content_type,
+                    "size": number(file.size),
+                    "sha256": mono(file.sha256),
+                    "added_at": moment(file.added_at),
+                    "added_by": file.added_by,
+                    "url": admin_url("wallet_claim_file", file.pk) if takes else "",
+                }
+                for file in obj.files.defer("content").select_related("added_by").order_by("pk")
+            ]
+        }
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.file_view)
+        return [path("file/<int:pk>/", view, name="wallet_claim_file"), *super().get_urls()]
+
+    def file_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """A file as it was sent, to save (POST, as the taking is written down)."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        try:
+            found = claim_files.read(request.user, pk)
+        except claim_files.ClaimFileUnknown as refusal:
+            raise Http404(refusal.message) from None
+        response = HttpResponse(bytes(found.content), content_type=UNKNOWN_TYPE, headers=SAVED_ONLY)
+        response["Content-Disposition"] = str(
+            content_disposition_header(as_attachment=True, filename=found.name)
+        )
+        return response
 
     @display(description="Recorded (UTC)")
     def recorded(self, claim: Claim) -> SafeString:

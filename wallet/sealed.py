@@ -5,6 +5,8 @@ from __future__ import annotations
 from wallet.evidence import Evidence, register, unrecorded
 from wallet.models import (
     BatchLine,
+    ClaimFile,
+    ClaimFileReading,
     Close,
     CloseFigure,
     Deposit,
@@ -26,6 +28,8 @@ _POSTED = "SELECT posted_at FROM wallet_transfer WHERE id = t.transfer_id"
 register(
     Evidence(Transfer, "t.posted_at"),
     Evidence(Deposit, _POSTED),
+    Evidence(ClaimFile, "t.added_at"),
+    Evidence(ClaimFileReading, "t.read_at"),
     Evidence(PayoutMove, _POSTED),
     Evidence(PayoutOutcome, "t.at", without=("told_at",)),
     Evidence(

@@ -353,9 +353,8 @@ class ReadOnlyAdmin(BoundedAdmin):
             raise PermissionDenied
         obj, shown = self._look(request, object_id, action)
         back = admin_url(f"{self.opts.app_label}_{self.opts.model_name}_change", obj.pk)
-        form = action.form(
-            request.POST if request.method == "POST" else None, initial=action.initial(obj)
-        )
+        sent = (request.POST, request.FILES) if request.method == "POST" else (None, None)
+        form = action.form(*sent, initial=action.initial(obj))
         status, over = 200, False
         if request.method == "POST":
             if form.is_valid():

@@ -197,6 +197,8 @@ SET_UP = {
 }
 # Finance alone, of books that are sealed: test_finance_pages.py.
 CLOSES = {("wallet_seal", "close"), ("wallet_close", "close-month")}
+# Whoever records claims: test_claim_pages.py.
+FILES = {("wallet_claim", "files")}
 # Only the one who requested it: whoever that is.
 OWN = {
     ("wallet_correction", "withdraw"),
@@ -241,7 +243,7 @@ def test_the_table_names_every_action() -> None:
         for label, actions in _actions.items()
         for action in actions
     }
-    assert every == {(page, action) for page, action, *_ in TABLE} | OWN | SET_UP | CLOSES
+    assert every == {(page, action) for page, action, *_ in TABLE} | OWN | SET_UP | CLOSES | FILES
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -12,8 +12,10 @@ from uuid import uuid4
 
 import pytest
 from django.core.exceptions import PermissionDenied
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
 from django.test import Client
+from django.utils.datastructures import MultiValueDict
 
 from orders import closing, termination
 from smsactivator.common.actions import Action, actions_on
@@ -26,6 +28,7 @@ from wallet import batches, claims, corrections, exports, results, settlement, s
 from wallet import payouts as verbs
 from wallet.models import (
     BatchLine,
+    ClaimFile,
     Deposit,
     FileDownload,
     PayoutBatch,
@@ -359,7 +362,7 @@ TYPED: dict[str, dict[str, Any]] = {
 
 
 def snapshot() -> list[Any]:
-    more = (PayoutBatch, BatchLine, ResultLine, FileDownload)
+    more = (PayoutBatch, BatchLine, ResultLine, FileDownload, ClaimFile)
     return [*books(), *(list(model.objects.order_by("pk").values()) for model in more)]
 
 
@@ -371,7 +374,7 @@ def fresh(row: Any) -> Any:
 def is_done(action: Action, person: Any, row: Any, before: list[Any]) -> bool:
     """Whether something is done when the action's form is sent; it is undone afterwards."""
     typed = {"key": str(uuid4()), "reason": "Looked at it", **TYPED.get(action.name, {})}
-    form = action.form(typed)
+    form = action.form(typed, MultiValueDict({"files": [SimpleUploadedFile("a.txt", b"Filed")]}))
     if not form.is_valid():
         raise AssertionError(form.errors)
     with transaction.atomic():

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.messages import get_messages
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.utils.html import strip_tags
 
@@ -15,7 +16,8 @@ from orders import closing, termination
 from smsactivator.common.links import admin_url
 from smsactivator.tests import payouts, world
 from wallet import claims, settlement
-from wallet.models import Claim, Deposit
+from wallet.models import Claim, ClaimFileReading, Deposit
+from wallet.tests.attack import CHECK, RESTRICT, assert_refused
 
 pytestmark = pytest.mark.django_db
 
@@ -102,7 +104,7 @@ def test_a_claim_that_ended_the_account_reads_so_offers_nothing_and_waits_for_no
     page = client_of(senior).get(admin_url("wallet_claim_change", claim.pk))
     listed = client_of(senior).get(admin_url("wallet_claim_changelist"))
 
-    assert page.context["actions"] == []
+    assert [action.name for action, _ in page.context["actions"]] == ["files"]
     state = dict(page.context["facts"][1].rows)["State"]
     assert "Account terminated" in state
     assert "Account terminated" in listed.content.decode()
@@ -165,3 +167,103 @@ def test_nobody_confirms_a_termination_that_rejects_what_they_sent_again(senior)
     answer = do(finance, "wallet_termination", asked.pk, "confirm")
     assert answer.status_code == 403
     assert f"You sent {payout} again yourself" in answer.content.decode()
+
+
+# --- files and search ---
+
+
+def sent(*files: tuple[str, bytes]) -> dict[str, Any]:
+    return {"files": [SimpleUploadedFile(name, content) for name, content in files]}
+
+
+def test_a_claim_takes_files_that_are_kept_as_they_are_and_each_taking_is_noted(ada, senior):
+    agent = world.person(AGENT, name="abe")
+    claim = claimed(agent, ada)
+    letter, shot = b"%PDF-1.4 a letter", b"\x89PNG\r\n\x1a\n a picture"
+
+    added = do(agent, "wallet_claim", claim.pk, "files", **sent(("a.pdf", letter), ("b.png", shot)))
+    again = do(agent, "wallet_claim", claim.pk, "files", **sent(("a.pdf", letter)))
+
+    assert (added.status_code, again.status_code) == (302, 302)
+    files = list(claim.files.order_by("pk"))
+    assert [(file.name, bytes(file.content), file.added_by) for file in files] == [
+        ("a.pdf", letter, agent),
+        ("b.png", shot, agent),
+    ]
+    url = admin_url("wallet_claim_file", files[0].pk)
+    page = client_of(senior).get(admin_url("wallet_claim_change", claim.pk))
+    assert page.context["files"][0]["url"] == url
+    assert client_of(senior).get(url).status_code == 405
+    taken = client_of(senior).post(url)
+    assert (taken.content, taken["Content-Type"]) == (letter, "application/octet-stream")
+    assert taken["Content-Disposition"] == 'attachment; filename="a.pdf"'
+    readings = ClaimFileReading.objects.values_list("file", "person")
+    assert list(readings) == [(files[0].pk, senior.pk)]
+
+
+def test_what_is_no_file_is_refused_in_words(ada):
+    agent = world.person(AGENT)
+    claim = claimed(agent, ada)
+
+    none = do(agent, "wallet_claim", claim.pk, "files")
+    empty = do(agent, "wallet_claim", claim.pk, "files", **sent(("a.txt", b"")))
+    many = do(agent, "wallet_claim", claim.pk, "files", **sent(*[("a", b"x")] * 99))
+
+    assert [one.status_code for one in (none, empty, many)] == [422, 422, 422]
+    assert "Choose the files that show the claim." in none.content.decode()
+    assert "A claim has" in many.content.decode()
+    assert not claim.files.exists()
+
+
+def test_who_may_not_record_a_claim_adds_no_file_and_who_may_not_see_it_takes_none(ada):
+    agent = world.person(AGENT)
+    claim = claimed(agent, ada)
+    do(agent, "wallet_claim", claim.pk, "files", **sent(("a.txt", b"Filed")))
+    url = admin_url("wallet_claim_file", claim.files.get().pk)
+    newcomer = world.person(name="newcomer")
+    newcomer.is_superuser = False
+    newcomer.save()
+
+    finance = world.person(FINANCE)
+    added = do(finance, "wallet_claim", claim.pk, "files", **sent(("b.txt", b"More")))
+
+    assert added.status_code == 403
+    assert client_of(newcomer).post(url).status_code == 403
+    assert client_of(finance).post(url).status_code == 200
+    assert client_of(finance).post(admin_url("wallet_claim_file", 999_999)).status_code == 404
+
+
+def test_the_database_keeps_the_files_of_claims(ada):
+    agent = world.person(AGENT)
+    claim = claimed(agent, ada)
+    do(agent, "wallet_claim", claim.pk, "files", **sent(("a.txt", b"Filed")))
+    table = "wallet_claimfile"
+    row = f"WHERE id = {claim.files.get().pk}"
+
+    assert_refused(RESTRICT, table, f"UPDATE {table} SET name = 'b' {row}")
+    assert_refused(RESTRICT, table, f"DELETE FROM {table} {row}")
+    assert_refused(
+        CHECK,
+        "claim_file_hash_is_its_content",
+        f"INSERT INTO {table} (claim_id, name, content_type, content, size, sha256, added_by_id, "
+        f"added_at) SELECT claim_id, 'b', content_type, 'Other', 5, sha256, added_by_id, added_at "
+        f"FROM {table}",
+    )
+
+
+def test_claims_are_found_by_reference_deposit_and_customer(ada, senior):
+    claim = claimed(senior, ada)
+    grace = world.customer("grace", funds="1")
+    other = claims.record(
+        senior, deposit_of(grace).pk, reference="cb-2", evidence="Filed on Tuesday"
+    )
+
+    def found(term: str) -> list[int]:
+        page = client_of(senior).get(admin_url("wallet_claim_changelist"), {"q": term})
+        return [row.pk for row in page.context["cl"].result_list]
+
+    for term in ("cb-1", ada.external_id, str(ada.pk), deposit_of(ada).reference):
+        assert found(term) == [claim.pk], term
+    assert found("cb-2") == [other.pk]
+    assert found("cb-") == []
+    assert found("") == [other.pk, claim.pk]

@@ -16,9 +16,10 @@ from django.core.management import CommandError, call_command
 
 from orders.models import Offer, Upstream
 from smsactivator import complaints
+from smsactivator.common import files
 from smsactivator.management.commands import demo_traffic, seed_demo
 from smsactivator.tests import world
-from support import attachments, macros
+from support import macros
 from support.models import Macro, Message, Ticket
 from wallet import addresses, keys
 from wallet.models import ApiKey, PayoutMethod, Storefront
@@ -537,7 +538,7 @@ def test_every_third_customer_writes_by_mail(support):
 def test_the_evidence_is_a_png_and_each_another():
     luck = random.Random(1)
     first, second = complaints.screenshot(luck), complaints.screenshot(luck)
-    assert attachments.sniff(first) == "image/png"
+    assert files.sniff(first) == "image/png"
     assert first != second
     assert len(first) < 10_000
 

@@ -24,12 +24,12 @@ from refunds.tests import world as refunds_world
 from smsactivator import roles
 from smsactivator.api import api
 from smsactivator.common import actions
+from smsactivator.common.files import Upload
 from smsactivator.common.links import admin_url
 from smsactivator.tests import payouts, world
 from smsactivator.tests.test_admin_roles import shop
 from support import casework, delivery
 from support.admin.casepage import ACTS
-from support.attachments import Upload
 from support.bulk import STEPS
 from support.models import (
     Attachment,

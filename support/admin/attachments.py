@@ -6,17 +6,9 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_GET
 
+from smsactivator.common.files import SAVED_ONLY, UNKNOWN_TYPE
 from support import attachments
 from support.attachments import AttachmentUnknown
-
-# Whatever a file holds, no browser of ours runs it, frames it or keeps it.
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "sandbox; default-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "private, no-store",
-}
 
 
 @require_GET
@@ -28,7 +20,7 @@ def download(request: HttpRequest, attachment_id: int) -> HttpResponse:
         raise Http404 from None
     disposition = content_disposition_header(as_attachment=True, filename=found.name)
     response = HttpResponse(
-        bytes(found.blob.content), content_type=attachments.UNKNOWN_TYPE, headers=_HEADERS
+        bytes(found.blob.content), content_type=UNKNOWN_TYPE, headers=SAVED_ONLY
     )
     response["Content-Disposition"] = str(disposition)
     return response

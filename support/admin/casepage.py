@@ -38,6 +38,7 @@ from smsactivator.common.display import (
     signed,
 )
 from smsactivator.common.errors import Invalid, Refused
+from smsactivator.common.files import Upload
 from smsactivator.common.links import Link, admin_url, joined
 from smsactivator.common.seen import Outdated
 from support import cases, casework, macros, payouts, replies
@@ -52,7 +53,6 @@ from support.admin.forms import (
     ReplyForm,
     WithdrawPayoutForm,
 )
-from support.attachments import Upload
 from support.casefile import CaseFile, CaseOrder, CasePayout, CaseRequest, Entry
 from support.models import Outbound, Ticket
 from support.timelines import ticket_link

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import uuid4
 
 from django import forms
-from django.core.files.uploadedfile import UploadedFile
 from unfold.widgets import (
     UnfoldAdminDecimalFieldWidget,
     UnfoldAdminSelectWidget,
@@ -17,6 +16,7 @@ from unfold.widgets import (
 )
 
 from orders.models import Order, State
+from smsactivator.common.files import FilesField
 from smsactivator.common.money import AmountField
 from smsactivator.common.seen import LARGEST
 from support.casefile import CaseOrder, Entry
@@ -30,22 +30,6 @@ THEN = (
     ("waiting", "Wait for the customer"),
     ("resolved", "Resolve"),
 )
-
-
-class FilesInput(forms.ClearableFileInput):
-    """Several files in one field."""
-
-    allow_multiple_selected = True
-
-
-class FilesField(forms.FileField):
-    """Any number of files, as a list. What they may be is the verb's to say."""
-
-    widget = FilesInput
-
-    def clean(self, data: Any, initial: Any = None) -> list[UploadedFile[Any]]:
-        """The files that were sent; an empty one is left to the verb, which says what is wrong."""
-        return [file for file in data or [] if file]
 
 
 class CaseForm(forms.Form):

@@ -678,7 +678,7 @@ def test_a_thread_costs_the_same_with_many_messages_files_and_refunds(shop):
     path = f"/tickets/{ticket.pk}"
 
     def grow() -> None:
-        from support.attachments import Upload
+        from smsactivator.common.files import Upload
 
         write(ticket, files=[Upload("a", b"1"), Upload("b", b"2")])
         deliver(reply(ann, ticket, then="open"))

@@ -11,8 +11,9 @@ from django.core.exceptions import PermissionDenied
 from django.test import Client
 
 from refunds.tests import world
+from smsactivator.common.files import FileRefused, Upload, clean_name, prepare, sniff
 from support import attachments, queries, replies
-from support.attachments import AttachmentUnknown, FileRefused, Upload, clean_name, prepare, sniff
+from support.attachments import AttachmentUnknown
 from support.models import Attachment, AttachmentReading, Blob, Message
 from support.tests.world import agent, ask, senior, write
 from wallet.tests.together import at_once

@@ -23,10 +23,10 @@ from orders.upstreams.base import Message as UpstreamSms
 from refunds.models import Refund, RefundRequest
 from refunds.policy import Clause
 from refunds.tests import world as shop
+from smsactivator.common.files import Upload
 from smsactivator.common.links import admin_url
 from support import cases, casework
 from support.admin.casepage import ACTS
-from support.attachments import Upload
 from support.models import Message, Outbound, Ticket, TicketOrder, Viewing
 from support.tests.world import (
     MONDAY,

@@ -12,9 +12,9 @@ from django.core.exceptions import PermissionDenied
 from orders.locking import OrderUnknown
 from refunds.models import RefundRequest
 from refunds.tests import world
+from smsactivator.common.files import Upload
 from smsactivator.common.history import Actor
 from support import cases, casework, inbound
-from support.attachments import Upload
 from support.inbound import KeyConflict, TextRefused
 from support.locking import TicketUnknown
 from support.models import LONGEST_BODY, LONGEST_SUBJECT, Message, Ticket, TicketRefund

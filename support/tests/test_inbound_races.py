@@ -10,9 +10,9 @@ from django.db import connection
 from django.utils import timezone
 
 from refunds.tests import world
+from smsactivator.common.files import Upload
 from smsactivator.common.seen import Outdated
 from support import cases, casework, clocks, inbound
-from support.attachments import Upload
 from support.inbound import KeyConflict
 from support.models import Attachment, Message, Ticket, Wait
 from support.tests.world import (

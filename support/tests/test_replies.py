@@ -10,8 +10,8 @@ import time_machine
 from django.core.exceptions import PermissionDenied
 
 from smsactivator.common.errors import Invalid
+from smsactivator.common.files import FileRefused, Upload
 from support import casework, outbox, replies
-from support.attachments import FileRefused, Upload
 from support.casework import ClaimedByOther, Outdated, RefundUndecided, TicketClosed
 from support.inbound import KeyConflict, TextRefused
 from support.locking import TicketUnknown

@@ -10,8 +10,9 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
+from smsactivator.common.files import Upload
 from support import replies
-from support.attachments import Upload, read
+from support.attachments import read
 from support.models import (
     Attachment,
     AttachmentReading,

@@ -23,11 +23,11 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import DatabaseError, connection
 
 from smsactivator.common.errors import Refused
+from smsactivator.common.files import Upload
 from smsactivator.common.history import Actor
 from smsactivator.complaints import Complaints
 from smsactivator.management.commands.seed_demo import STOREFRONT
 from support import inbound
-from support.attachments import Upload
 from support.models import Ticket
 from wallet.models import Customer
 
