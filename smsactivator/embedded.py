@@ -459,7 +459,6 @@ def throwaway_servers(*, durable: bool = False) -> Iterator[tuple[str, str]]:
     """
     with tempfile.TemporaryDirectory(prefix="smsactivator-test-") as directory:
         home = Path(directory)
-        home.chmod(0o711)  # as root, PostgreSQL runs as another user
         postgres = Postgres(home / "postgres", log=home / "postgres.log", throwaway=not durable)
         valkey = Valkey(home / "valkey", log=home / "valkey.log")
         try:
