@@ -18,7 +18,6 @@ _EVERYONE = (
     "wallet.view_deposit",
     "wallet.view_correction",
     "wallet.view_claim",
-    "wallet.view_claimfile",
     "wallet.view_termination",
     "wallet.view_reinstatement",
     "wallet.view_payout",

@@ -229,6 +229,10 @@ def test_who_may_not_record_a_claim_adds_no_file_and_who_may_not_see_it_takes_no
 
     assert added.status_code == 403
     assert client_of(newcomer).post(url).status_code == 403
+    auditor = client_of(world.person("Auditor"))
+    assert auditor.post(url).status_code == 403
+    page = auditor.get(admin_url("wallet_claim_change", claim.pk))
+    assert [(file["name"], file["url"]) for file in page.context["files"]] == [("a.txt", "")]
     assert client_of(finance).post(url).status_code == 200
     assert client_of(finance).post(admin_url("wallet_claim_file", 999_999)).status_code == 404
 
