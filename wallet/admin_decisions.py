@@ -539,7 +539,7 @@ class ClaimAdmin(ReadOnlyAdmin):
         return queryset.filter(found), False
 
     def detail_context(self, request: HttpRequest, obj: Claim) -> dict[str, Any]:
-        takes = evidence.may_read(request.user)
+        takes = claim_files.may_read(request.user)
         return {
             "files": [
                 {
