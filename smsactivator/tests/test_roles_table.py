@@ -60,7 +60,13 @@ LINES: dict[str, tuple[str, str, str]] = {
         "",
     ),
     "ask for goodwill": ("wallet.request_goodwill", "", "wallet.Customer: goodwill"),
-    "record chargeback claims": ("wallet.record_claim", "", "wallet.Deposit: claim"),
+    "record chargeback claims, add files to them": (
+        "wallet.record_claim",
+        "",
+        "wallet.Deposit: claim, wallet.Claim: files",
+    ),
+    # By whom: test_claim_pages.
+    "take files of chargeback claims, each taking written down": ("", "", ""),
     "ask for adjustments": ("wallet.request_adjustment", "", "wallet.Customer: adjust"),
     "confirm and reject corrections": (
         "wallet.confirm_correction",
