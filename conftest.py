@@ -130,6 +130,14 @@ def broker_is_trusted():
 
 
 @pytest.fixture(autouse=True)
+def sessions_are_not_written_on_the_way(monkeypatch):
+    """However long a test takes on a busy machine, its pages take the same queries."""
+    from smsactivator import sessions
+
+    monkeypatch.setattr(sessions, "WRITTEN_EVERY", 10**6)
+
+
+@pytest.fixture(autouse=True)
 def books_agree(request):
     """After each test that moves money the audit passes, whatever the test was for.
 

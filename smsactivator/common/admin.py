@@ -354,7 +354,8 @@ class ReadOnlyAdmin(BoundedAdmin):
         obj, shown = self._look(request, object_id, action)
         back = admin_url(f"{self.opts.app_label}_{self.opts.model_name}_change", obj.pk)
         sent = (request.POST, request.FILES) if request.method == "POST" else (None, None)
-        form = action.form(*sent, initial=action.initial(obj))
+        given = action.initial(obj)
+        form = action.form(*sent, **({"initial": given} if given else {}))
         status, over = 200, False
         if request.method == "POST":
             if form.is_valid():

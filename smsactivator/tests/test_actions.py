@@ -189,8 +189,12 @@ TABLE: list[Row] = [
     ("support_outbound", "sent", lambda shop: shop.delivery("unknown"), WHY, {SUPPORT, SENIOR}),
     ("support_outbound", "bounced", lambda shop: shop.delivery("unknown"), WHY, {SUPPORT, SENIOR}),
 ]
-# Administrators alone, in no role: support/tests/test_clock.py.
+# Administrators alone, in no role: test_staff.py and support/tests/test_clock.py.
 SET_UP = {
+    ("auth_user", "change"),
+    ("auth_user", "link"),
+    ("auth_user", "deactivate"),
+    ("auth_user", "activate"),
     ("support_calendar", "change"),
     ("support_calendar", "add-exception"),
     ("support_calendarexception", "remove"),

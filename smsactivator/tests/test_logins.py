@@ -15,7 +15,7 @@ from django.test import Client
 from django.urls import reverse
 from time_machine import travel
 
-from smsactivator import lockout
+from smsactivator import lockout, sessions
 from smsactivator.tests import world
 from smsactivator.tests.test_admin_roles import ADMIN, AUDITOR, FINANCE, SENIOR, SUPPORT
 
@@ -24,6 +24,11 @@ pytestmark = pytest.mark.django_db
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 PASSWORD = "tram-lantern-42-quay"
 HERE, THERE = "203.0.113.7", "198.51.100.9"
+
+
+@pytest.fixture(autouse=True)
+def sessions_are_written(sessions_are_not_written_on_the_way: None, monkeypatch: Any) -> None:
+    monkeypatch.setattr(sessions, "WRITTEN_EVERY", 60)
 
 
 def member(name: str = "ann") -> User:
