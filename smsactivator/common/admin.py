@@ -355,7 +355,8 @@ class ReadOnlyAdmin(BoundedAdmin):
         back = admin_url(f"{self.opts.app_label}_{self.opts.model_name}_change", obj.pk)
         sent = (request.POST, request.FILES) if request.method == "POST" else (None, None)
         given = action.initial(obj)
-        form = action.form(*sent, **({"initial": given} if given else {}))
+        options: dict[str, Any] = {"initial": given} if given else {}
+        form = action.form(*sent, **options)
         status, over = 200, False
         if request.method == "POST":
             if form.is_valid():
