@@ -655,7 +655,7 @@ def test_payouts(role: str) -> None:
         else:
             payout = payouts.sent(agent, finance)
         if action == "came-back":
-            settlement.mark_paid(other, payout.pk, transaction_hash=payouts.HASH)
+            settlement.mark_paid(other, payout.pk, transaction_hash=payouts.OTHER_HASH)
         if action in {"again", "return"}:
             settlement.mark_failed(other, payout.pk, problem="Refused")
         url = admin_url("wallet_payout_do", payout.pk, action)

@@ -45,7 +45,8 @@ BEGIN
     RETURN NEW;
 END $$;
 
-CREATE TRIGGER payout_goes_to_somebody
+-- After payout_takes_its_steps, as triggers fire by their names.
+CREATE TRIGGER payout_to_somebody
     BEFORE INSERT OR UPDATE OF state ON wallet_payout
     FOR EACH ROW EXECUTE FUNCTION payout_goes_to_somebody();
 
