@@ -78,8 +78,6 @@ def _is_attended(request: HttpRequest) -> bool:
         found = resolve(request.path_info)
     except Resolver404:
         return False
-    if found.view_name == "session":
-        return request.method == "POST"
     return found.view_name not in UNATTENDED
 
 
@@ -89,5 +87,7 @@ def session(request: HttpRequest) -> JsonResponse:
     """How many seconds this session has left, and what ends it; a POST is somebody who stays."""
     if not request.user.is_authenticated:
         return JsonResponse({}, status=401)
+    if request.method == "POST":
+        request.session[SEEN] = _now()
     left, by = _left(request.session)
     return JsonResponse({"left": left, "by": by})
