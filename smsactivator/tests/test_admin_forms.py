@@ -19,6 +19,7 @@ from smsactivator.common.admin import BoundedAdmin, ReadOnlyAdmin
 from smsactivator.common.links import admin_url
 from smsactivator.common.money import AmountField, MoneyField, PlainDecimalField, usd
 from smsactivator.tests import world
+from support.tests.world import TRON
 from wallet.models import RoleLimit
 
 pytestmark = pytest.mark.django_db
@@ -58,7 +59,13 @@ def method(**changed: Any) -> dict[str, Any]:
 
 def limit(**changed: Any) -> dict[str, Any]:
     role = Group.objects.get(name="Auditor").pk
-    return {"role": role, "decision": "payout", "each": "1", "daily": "2"} | changed
+    typed = {"role": role, "decision": "payout", "each": "1", "daily": "2", "reason": "New"}
+    return typed | changed
+
+
+def address(**changed: Any) -> dict[str, Any]:
+    typed = {"network": "TRON", "address": TRON, "why": "ours", "note": "", "active": "on"}
+    return typed | {"reason": "New"} | changed
 
 
 def twice(page: str, typed: dict[str, Any]) -> dict[str, Any]:
@@ -87,6 +94,12 @@ CASES: dict[str, tuple[str, Any, str]] = {
         lambda: method(code="OTHER", currency="USDT"),
         "network",
     ),
+    "refused_address_once": (
+        "wallet_refusedaddress",
+        lambda: twice("wallet_refusedaddress", address()),
+        "__all__",  # the verb compares addresses however they are written
+    ),
+    "refused_for_a_reason": ("wallet_refusedaddress", lambda: address(why="other"), "note"),
     "macro_has_a_text": (
         "support_macro",
         lambda: {"title": " ", "body": "Hello", "reason": "New"},
@@ -98,7 +111,7 @@ CASES: dict[str, tuple[str, Any, str]] = {
             lambda name=name: method(**{name: "=1"}),
             name,
         )
-        for name in ("code", "currency", "network", "coinspaid_code", "inqud_code")
+        for name in ("code", "currency", "network", "contract", "coinspaid_code", "inqud_code")
     },
 }
 
@@ -159,7 +172,7 @@ def test_every_rule_has_its_own_sentence_wherever_it_is_broken(model):
 def test_a_name_that_is_taken_is_said_at_its_field():
     taken = world.storefront("Shop")
     assert set(send("wallet_storefront", {"name": taken.name})) == {"name"}
-    assert set(send("auth_group", {"name": "Auditor"})) == {"name"}
+    assert set(send("auth_group", {"name": "Auditor", "reason": "New"})) == {"name"}
 
 
 def test_what_is_changed_is_held_to_the_same_rules():
@@ -200,6 +213,7 @@ def test_a_number_of_hours_is_digits(text):
 def test_a_limit_is_an_amount():
     row = RoleLimit.objects.earliest("pk")
     typed = {"role": row.role_id, "decision": row.decision, "each": "1_0", "daily": "1e3"}
+    typed["reason"] = "More"
     assert set(send("wallet_rolelimit", typed, row.pk)) == {"each", "daily"}
 
 

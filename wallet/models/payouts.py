@@ -35,6 +35,10 @@ class PayoutMethod(Explained, models.Model):
             for field in ("code", "network", "coinspaid_code", "inqud_code")
         },
         "payout_method_currency_plain": ("currency", "Capital letters and digits only."),
+        "payout_method_contract_plain": (
+            "contract",
+            "Letters, digits, - and _ only, as the coin's issuer publishes it.",
+        ),
     }
 
     class AddressFormat(models.TextChoices):
@@ -100,13 +104,18 @@ class PayoutMethod(Explained, models.Model):
         return f"{self.currency} on {self.network}"
 
 
-class RefusedAddress(models.Model):
+class RefusedAddress(Explained, models.Model):
     """An address to which nothing is paid out, since nobody has its key or it is our own.
 
     Kept by finance, network by network. Networks that write addresses alike share their keys, so it
     is refused on all of them. ``key`` is the address however it is written; the database compares
     payouts with it (wallet/sql/refused_addresses.sql).
     """
+
+    sentences = {
+        "refused_address_once": ("address", "This address is in the list already."),
+        "refused_for_a_reason": ("note", "Say why nothing is paid out to it."),
+    }
 
     class Why(models.TextChoices):
         CONTRACT = "contract", "The contract of a token"
