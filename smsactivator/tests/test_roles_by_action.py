@@ -28,7 +28,7 @@ from smsactivator.common.files import Upload
 from smsactivator.common.links import admin_url
 from smsactivator.tests import payouts, world
 from smsactivator.tests.test_admin_roles import shop
-from support import casework, delivery
+from support import cases, casework, delivery
 from support.admin.casepage import ACTS
 from support.bulk import STEPS
 from support.models import (
@@ -158,6 +158,8 @@ CASE_ACTS: dict[str, set[str]] = {
     "overturn": SENIORS,
     "dismiss": SENIORS,
     "overturn: one's own denial": NO_ONE,
+    "further": SENIORS,
+    "further: one's own denial": NO_ONE,
     "payout": DESK,
     "withdraw_payout: one's own": DESK,
     "withdraw_payout": NO_ONE,
@@ -433,6 +435,11 @@ def situation(name: str, person: User, other: User) -> tuple[Ticket, dict[str, A
         asked = desk.refund(by, ticket, order, deny=True, then="waiting", reply_body="No")
         desk.write(ticket, "I do not agree")
         typed["request"] = asked.pk
+    elif act == "further":
+        asked = desk.refund(by, ticket, order, deny=True, then="waiting", reply_body="No")
+        desk.write(ticket, "I do not agree")
+        desk.decide(cases.uphold, somebody(SENIOR), ticket, asked, reply_body="No")
+        typed |= terms | {"order": order.pk, "evidence": desk.write(ticket, "Proof").pk}
     elif act in {"approve", "deny", "escalate", "withdraw"}:
         more = {"amount": Decimal(15)} if "above" in case else {"amount": Decimal(5)}
         if case == "goodwill":

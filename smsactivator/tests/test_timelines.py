@@ -477,6 +477,7 @@ def busy(order: Order, times: int) -> None:
             clause="ticket.service_rejected",
             reason="Again",
             key=uuid4(),
+            evidence=decisions.Evidence("Message 1", timezone.now()),
         )
         decisions.withdraw(sonia, asked.pk)
         standing.freeze(sonia, order.customer_id, reason="Odd")

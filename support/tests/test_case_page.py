@@ -530,6 +530,8 @@ def test_every_act_is_tested_here():
         *("uphold", "overturn", "dismiss"),
         # In test_payouts_page.py.
         *("payout", "withdraw_payout"),
+        # In test_further.py.
+        "further",
     }
 
 
