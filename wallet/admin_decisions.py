@@ -713,11 +713,18 @@ class RoleLimitAdmin(ReasonedAdmin):
 
     related = ("role",)
     list_display = ("role", "decision", "each_usd", "daily_usd")
+    readonly_fields = ("role_name",)
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Why is asked of those who may change it."""
-        reason = ("reason",) if self.has_change_permission(request, obj) else ()
-        return ("role", "decision", "each", "daily", *reason)
+        if self.has_change_permission(request, obj):
+            return ("role", "decision", "each", "daily", "reason")
+        # The role as a word: not everybody who sees its limits may open it.
+        return ("role_name", "decision", "each", "daily")
+
+    @display(description="Role")
+    def role_name(self, limit: RoleLimit) -> str:
+        return str(limit.role)
 
     def write(self, obj: Any, fields: list[str], *, person: Any, reason: str) -> None:
         """Through the limits' verb."""
