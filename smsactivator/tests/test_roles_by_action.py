@@ -48,10 +48,14 @@ from support.tests import threads
 from support.tests import world as desk
 from support.tests.conftest import mails_go_to, server
 from support.tests.mailserver import Answers
-from wallet import keys, settlement
+from wallet import evidence, keys, settlement
 from wallet.models import (
+    AccountOutcome,
     ApiKey,
     BatchLine,
+    Claim,
+    ClaimFile,
+    ClaimFileReading,
     Close,
     CloseFigure,
     Customer,
@@ -129,6 +133,7 @@ POSTED: dict[str, set[str]] = {
     "wallet_apikey_revoke": {ADMIN},
     "wallet_export_download": {FINANCE, ADMIN},
     "wallet_payoutbatch_file": {FINANCE, ADMIN},
+    "wallet_claim_file": {AGENT, SENIOR, FINANCE, ADMIN},
 }
 
 # Each act on a case in a situation, and who may: "act: situation".
@@ -197,6 +202,7 @@ ACTIONS: dict[str, set[str]] = {
     "wallet.Export: cancel": {FINANCE, ADMIN},
     "wallet.Correction: confirm": {SENIOR, FINANCE, ADMIN},
     "wallet.Correction: reject": {SENIOR, FINANCE, ADMIN},
+    "wallet.Claim: files": DESK,
     "wallet.Claim: dismiss": SENIORS,
     "wallet.Claim: terminate": SENIORS,
     "wallet.Termination: confirm": {SENIOR, FINANCE, ADMIN},
@@ -247,6 +253,7 @@ KEPT = (
     *(Close, CloseFigure, Holding, LiabilityCheck),
     *(Payout, PayoutMethod, PayoutMove, PayoutOutcome),
     *(PayoutBatch, BatchLine, PayoutFile, FileDownload, ResultFile, ResultLine),
+    *(Claim, ClaimFile, ClaimFileReading, AccountOutcome),
     TicketPayout,
 )
 
@@ -317,8 +324,10 @@ def rows(shop: dict[str, Any]) -> dict[str, Any]:
     asked = desk.refund(colleague, ticket, order)
     macro = Macro.objects.create(title="Wait", body="Please wait.")
     day = CalendarException.objects.create(day="2030-01-02", note="Moving")
+    claim = evidence.add(colleague, shop["wallet_claim"], [Upload("letter.txt", b"Filed")])
     return {
         **shop,
+        "wallet_claim_file": claim.files.get().pk,
         "support_ticket": ticket.pk,
         "support_macro": macro.pk,
         "support_calendar": Calendar.objects.get().pk,
