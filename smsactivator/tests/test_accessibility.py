@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
+from django.contrib.auth.tokens import default_token_generator
+from django.contrib.sessions.models import Session
 from django.test import Client
+from django.urls import reverse
+from django.utils.encoding import force_bytes
+from django.utils.http import urlsafe_base64_encode
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from smsactivator.common.links import admin_url
@@ -56,6 +61,11 @@ def pages(rows: dict[str, Any]) -> dict[str, str]:
         "issue a key": admin_url("wallet_apikey_add"),
         "freeze": admin_url("wallet_customer_do", rows["wallet_customer"], "freeze"),
         "approve a payout": admin_url("wallet_payout_do", rows["wallet_payout"], "approve"),
+        "invite": admin_url("auth_user_add"),
+        "change a person": admin_url("auth_user_do", rows["auth_user"], "change"),
+        "role": admin_url("auth_group_change", rows["auth_group"]),
+        "log-ins": admin_url("axes_accesslog_changelist"),
+        "failed log-ins": admin_url("axes_accessfailurelog_changelist"),
         "policy preview": admin_url("refunds_policy_preview"),
         "read an SMS": admin_url("orders_order_read_sms", rows["orders_order"]),
         **{
@@ -135,6 +145,42 @@ def test_the_log_in_page_can_be_read_by_everybody(browser: Browser, live_server:
         assert found(page) == []
         assert page.locator("main").count() == 1
         context.close()
+
+
+def test_what_a_link_for_a_password_opens_can_be_read_by_everybody(
+    browser: Browser, live_server: Any
+) -> None:
+    person = world.person("Support agent", name="ann")
+    uid = urlsafe_base64_encode(force_bytes(person.pk))
+    good, bad = (
+        reverse("choose_password", args=[uid, token])
+        for token in (default_token_generator.make_token(person), "old-link")
+    )
+    for mode in ("light", "dark"):
+        context = browser.new_context(base_url=live_server.url, color_scheme=mode)
+        page = context.new_page()
+        for url in (good, bad):
+            page.goto(url)
+            assert found(page) == []
+            assert page.locator("main").count() == 1
+        context.close()
+
+
+def test_what_a_page_says_of_the_session_and_of_a_draft_can_be_read_by_everybody(
+    signed_in: Any,
+) -> None:
+    ticket = desk.ask(world.customer())
+    for mode in ("light", "dark"):
+        page = signed_in(world.person("Support agent", name=f"ann-{mode}"), mode).new_page()
+        page.goto(admin_url("support_ticket_change", ticket.pk))
+        with page.expect_response(lambda got: got.url.endswith("/admin/drafts") and got.ok):
+            page.fill("#reply [name=body]", "Look again, please")
+        page.reload()
+        expect(page.locator(".draft-note")).to_be_visible()
+        Session.objects.all().delete()
+        page.evaluate("() => document.dispatchEvent(new Event('visibilitychange'))")
+        expect(page.locator("#session-note")).to_contain_text("You are logged out.")
+        assert found(page) == []
 
 
 def test_the_front_page_loads_itself_again_but_not_under_somebodys_hands(signed_in: Any) -> None:
