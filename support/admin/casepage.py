@@ -643,6 +643,17 @@ def _panels(
 def _further_panel(panel: dict[str, Any], one: CaseRequest, file: CaseFile, person: Any) -> None:
     """What a further request's panel says more, and who has no part in it."""
     asked = one.request
+    ruled = [
+        ruling
+        for ruling in file.decided_before(asked)
+        if ruling.state in {RefundRequest.State.UPHELD, RefundRequest.State.DISMISSED}
+        and ruling.resolved_at is not None
+        and ruling.resolved_at > asked.requested_at
+    ]
+    if ruled and any(act[0] == "approve" for act in panel["acts"]):
+        # As refunds.decisions.approve refuses it.
+        panel["acts"] = [act for act in panel["acts"] if act[0] != "approve"]
+        panel["why_not"] = f"{ruled[-1]} was decided for good meanwhile: this is not granted."
     if asked.further_to_id is None:
         return
     panel["title"] += ", further to a final decision"

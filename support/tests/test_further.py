@@ -25,7 +25,7 @@ from support.tests.test_case_page import (
     refusals,
     text,
 )
-from support.tests.world import agent, ask, decide, denied, fresh, senior, version, write
+from support.tests.world import agent, ask, decide, denied, fresh, refund, senior, version, write
 from wallet.tests.attack import CHECK, RESTRICT, assert_refused
 
 pytestmark = pytest.mark.django_db
@@ -196,6 +196,26 @@ def test_what_a_colleague_entered_or_what_came_before_is_no_new_evidence(ruling,
                 evidence_id=said.pk,
             )
     assert RefundRequest.objects.count() == 1
+
+
+def test_what_waited_when_the_order_was_decided_for_good_is_offered_to_be_denied_alone(sonia, sam):
+    ticket, first = denied(agent())
+    second = refund(
+        agent(), ticket, first.order, clause=Clause.WRONG_SERVICE, reason="Not ours either"
+    )
+    write(ticket, "I do not agree")
+    assert buttons(panel(page(sam, ticket), f"decide-{second.pk}")) == ["approve", "deny"]
+
+    decide(cases.uphold, sonia, ticket, first, reply_body="No.", then="open")
+
+    shown = panel(page(sam, ticket), f"decide-{second.pk}")
+    assert buttons(shown) == ["deny"]
+    assert f"{first} was decided for good meanwhile: this is not granted." in text(shown)
+    answer = post(sam, ticket, "approve", request=second.pk, reason="So", body="Yes")
+    assert (answer.status_code, RefundRequest.objects.get(pk=second.pk).state) == (
+        409,
+        "escalated",
+    )
 
 
 def test_it_is_marked_in_lists_on_its_page_and_in_the_report(ruling, ticket, sam):
