@@ -184,7 +184,9 @@ class ClaimForm(ActionForm):
 class FilesForm(ActionForm):
     """What shows a claim."""
 
-    files = FilesField(
+    # Where Django's own name for what was sent is taken.
+    evidence = FilesField(
+        label="Files",
         required=False,
         help_text="As the provider sent them. They are kept as they are, for good.",
     )
@@ -387,7 +389,7 @@ actions.register(
 
 
 def _add_files(person: Any, claim: Claim, typed: dict[str, Any]) -> Done:
-    sent = [Upload(file.name, file.read()) for file in typed["files"]]
+    sent = [Upload(file.name, file.read()) for file in typed["evidence"]]
     return Done(f"The files are kept with {claim_files.add(person, claim.pk, sent)}.")
 
 

@@ -374,7 +374,7 @@ def fresh(row: Any) -> Any:
 def is_done(action: Action, person: Any, row: Any, before: list[Any]) -> bool:
     """Whether something is done when the action's form is sent; it is undone afterwards."""
     typed = {"key": str(uuid4()), "reason": "Looked at it", **TYPED.get(action.name, {})}
-    form = action.form(typed, MultiValueDict({"files": [SimpleUploadedFile("a.txt", b"Filed")]}))
+    form = action.form(typed, MultiValueDict({"evidence": [SimpleUploadedFile("a.txt", b"Filed")]}))
     if not form.is_valid():
         raise AssertionError(form.errors)
     with transaction.atomic():

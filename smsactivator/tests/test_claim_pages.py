@@ -173,7 +173,7 @@ def test_nobody_confirms_a_termination_that_rejects_what_they_sent_again(senior)
 
 
 def sent(*files: tuple[str, bytes]) -> dict[str, Any]:
-    return {"files": [SimpleUploadedFile(name, content) for name, content in files]}
+    return {"evidence": [SimpleUploadedFile(name, content) for name, content in files]}
 
 
 def test_a_claim_takes_files_that_are_kept_as_they_are_and_each_taking_is_noted(ada, senior):
