@@ -12,8 +12,9 @@ from django.db import IntegrityError, connection, transaction
 from orders import termination
 from refunds.tests import world
 from wallet import claims, deposits, standing
-from wallet.deciding import RequestConflict
+from wallet.deciding import AlreadyDecided, RequestConflict
 from wallet.models import Claim, Deposit, Wallet
+from wallet.tests.together import at_once
 from wallet.tests.world import person
 
 pytestmark = pytest.mark.django_db
@@ -219,3 +220,45 @@ def test_the_database_has_one_claim_a_deposit_among_what_is_not_dismissed(ada, a
     claims.dismiss(senior, claim.pk, reason="Wrong")
     standing.freeze(senior, ada.pk, reason="Odd")
     sql(copied, senior.pk, claim.pk)
+
+
+# --- at the same time ---
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_that_is_recorded_while_the_account_ends_ends_with_it() -> None:
+    ada, agent = world.customer("10"), person("Support agent")
+    senior, other = person("Senior agent"), person("Senior agent")
+    asked = requested(senior, ada)
+
+    claim, _ = at_once(lambda: claimed(agent, ada), lambda: termination.confirm(other, asked.pk))
+
+    assert (state_of(claim), wallet_of(ada)) == (TERMINATED, "forfeited")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_is_dismissed_or_ends_with_the_account_and_never_both() -> None:
+    ada, agent = world.customer("10"), person("Support agent")
+    senior, other = person("Senior agent"), person("Senior agent")
+    claim, asked = claimed(agent, ada), requested(senior, ada)
+
+    dismissed, _ = at_once(
+        lambda: claims.dismiss(other, claim.pk, reason="Wrong"),
+        lambda: termination.confirm(other, asked.pk),
+    )
+
+    refused = isinstance(dismissed, AlreadyDecided)
+    assert (state_of(claim), wallet_of(ada)) == (
+        TERMINATED if refused else DISMISSED,
+        "forfeited",
+    )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_of_two_claims_on_a_deposit_at_the_same_moment_is_recorded() -> None:
+    ada, agent, senior = world.customer("10"), person("Support agent"), person("Senior agent")
+
+    answers = at_once(lambda: claimed(agent, ada, "cb-1"), lambda: claimed(senior, ada, "cb-2"))
+
+    assert Claim.objects.count() == 1
+    assert sum(isinstance(one, claims.ClaimConflict) for one in answers) == 1

@@ -18,7 +18,7 @@ from refunds.policy import AUTOMATIC, Clause, Facts, Outcome, PolicyMissing
 from refunds.policy.base import SECTIONS
 from refunds.policy.v2026_05_07 import VERSION
 from refunds.tests.versions import JULY
-from wallet import payouts
+from wallet import ledger, payouts
 
 TEXT = Path(__file__).resolve().parents[2] / "docs" / "refund-policy.txt"
 # Of the policy as it is published.
@@ -189,6 +189,14 @@ def test_the_version_says_where_refunds_go_and_the_least_payout_in_the_policy_s_
 
 def test_the_wallet_quotes_the_sentence_about_payouts_as_the_policy_says_it() -> None:
     assert VERSION.destination.endswith(f" {payouts.CLAUSE}")
+
+
+def test_the_wallet_quotes_what_ends_an_account_as_the_policy_says_it() -> None:
+    text = TEXT.read_text("utf-8")
+    _, _, disputes = text.partition("\n\nDisputes\n\n")
+
+    assert f"  • {ledger.TERMINATED}\n" in text
+    assert disputes.strip().endswith(f"; {ledger.CHARGEBACK}")
 
 
 def test_a_version_to_come_has_its_own_least_payout_or_the_one_before_it() -> None:

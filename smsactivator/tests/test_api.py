@@ -104,6 +104,7 @@ def test_a_customer_is_created_once_then_updated_and_read(shop, noon):
         "id": "ada",
         "email": "ada@example.com",
         "status": "active",
+        "wallet_state": "active",
         "created_at": "2026-06-01T12:00:00Z",
     }
     assert (created.status_code, created.json()) == (201, customer)
@@ -136,7 +137,14 @@ def test_a_payment_is_credited_once(shop, noon):
     wallet = shop.ask("GET", "/customers/ada/wallet")
     assert (wallet.status_code, wallet.json()) == (
         200,
-        {"customer": "ada", "currency": "USD", "balance": "12.5000", "version": 1},
+        {
+            "customer": "ada",
+            "currency": "USD",
+            "balance": "12.5000",
+            "version": 1,
+            "state": "active",
+            "reason": "",
+        },
     )
 
 
