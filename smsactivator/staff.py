@@ -22,6 +22,7 @@ from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
 from smsactivator.common.errors import Invalid, Refused
+from smsactivator.common.seen import TOLD, in_words, outdated
 from smsactivator.models import PasswordLink, StaffChange
 
 ADD, CHANGE, CHANGE_ROLE = "auth.add_user", "auth.change_user", "auth.change_group"
@@ -102,10 +103,11 @@ def change(
     roles: Sequence[Group],
     administrator: bool,
     reason: str,
+    seen: int | None = None,
 ) -> User:
     """Change who somebody is and what they may; other rights end their sessions.
 
-    Raises PermissionDenied, ReasonMissing, NotYourself, NoRole, AddressTaken, AlreadySo.
+    Raises PermissionDenied, ReasonMissing, Outdated, NotYourself, NoRole, AddressTaken, AlreadySo.
     """
     _require(by, CHANGE)
     reason = _given(reason)
@@ -113,6 +115,7 @@ def change(
         raise NoRole("Choose a role: without one a person sees nothing.")
     with transaction.atomic():
         by, user = _locked(by.pk, user_id)
+        _refuse_outdated(user, seen)
         before = _state(user)
         if email.lower() != user.email.lower():
             _refuse_taken(email)
@@ -136,15 +139,18 @@ def change(
     return user
 
 
-def set_active(by: Any, user_id: int, *, active: bool, reason: str) -> User:
+def set_active(
+    by: Any, user_id: int, *, active: bool, reason: str, seen: int | None = None
+) -> User:
     """Let somebody go, whose sessions end at once, or take them back.
 
-    Raises PermissionDenied, ReasonMissing, NotYourself, AlreadySo.
+    Raises PermissionDenied, ReasonMissing, Outdated, NotYourself, AlreadySo.
     """
     _require(by, CHANGE)
     reason = _given(reason)
     with transaction.atomic():
         by, user = _locked(by.pk, user_id)
+        _refuse_outdated(user, seen)
         if user == by:
             raise NotYourself("You cannot deactivate yourself: another administrator does.")
         if user.is_active == active:
@@ -160,15 +166,16 @@ def set_active(by: Any, user_id: int, *, active: bool, reason: str) -> User:
     return user
 
 
-def send_link(by: Any, user_id: int, *, reason: str) -> User:
+def send_link(by: Any, user_id: int, *, reason: str, seen: int | None = None) -> User:
     """Mail somebody a link by which they choose a new password.
 
-    Raises PermissionDenied, ReasonMissing, Inactive.
+    Raises PermissionDenied, ReasonMissing, Outdated, Inactive.
     """
     _require(by, CHANGE)
     reason = _given(reason)
     with transaction.atomic():
         by, user = _locked(by.pk, user_id)
+        _refuse_outdated(user, seen)
         if not user.is_active:
             raise Inactive(f"{user} is inactive: activate them first.")
         if user.is_superuser and not by.is_superuser:
@@ -298,6 +305,20 @@ def _locked(*pks: int) -> list[User]:
     if not rows[pks[0]].is_active:
         raise PermissionDenied
     return [rows[pk] for pk in pks]
+
+
+def steps_of(user: User) -> int:
+    """How many steps there are in the history of this person."""
+    return StaffChange.objects.filter(about=PERSON, row=user.pk).count()
+
+
+def _refuse_outdated(user: User, seen: int | None) -> None:
+    """Raise Outdated unless the locked person is as the page showed them."""
+    if seen is None or steps_of(user) == seen:
+        return
+    newest = StaffChange.objects.filter(about=PERSON, row=user.pk).order_by("-pk")
+    steps = [(step.actor, step.what, step.at) for step in newest[: TOLD + 1]]
+    raise outdated(user, in_words(steps[: max(steps_of(user) - seen, 1)]))
 
 
 def _refuse_taken(email: str) -> None:

@@ -94,23 +94,23 @@ def _as_is(user: User) -> dict[str, Any]:
 
 
 def _changed(person: Any, user: User, typed: dict[str, Any]) -> Done:
-    fields = {name: typed[name] for name in ("name", "email", "roles", "administrator", "reason")}
+    fields = {name: typed[name] for name in CHANGED}
     staff.change(person, user.pk, **fields)
     return Done(f"{user} is changed.")
 
 
 def _deactivated(person: Any, user: User, typed: dict[str, Any]) -> Done:
-    staff.set_active(person, user.pk, active=False, reason=typed["reason"])
+    staff.set_active(person, user.pk, active=False, reason=typed["reason"], seen=typed["seen"])
     return Done(f"{user} is inactive and logged out everywhere.")
 
 
 def _activated(person: Any, user: User, typed: dict[str, Any]) -> Done:
-    staff.set_active(person, user.pk, active=True, reason=typed["reason"])
+    staff.set_active(person, user.pk, active=True, reason=typed["reason"], seen=typed["seen"])
     return Done(f"{user} can log in again.")
 
 
 def _link_sent(person: Any, user: User, typed: dict[str, Any]) -> Done:
-    staff.send_link(person, user.pk, reason=typed["reason"])
+    staff.send_link(person, user.pk, reason=typed["reason"], seen=typed["seen"])
     return Done(f"A link to choose a password is on its way to {user.email}.")
 
 
@@ -126,6 +126,7 @@ actions.register(
         explains="The name, address and roles. Other roles log the person out everywhere.",
         form=ChangeForm,
         permission=staff.CHANGE,
+        sees=staff.steps_of,
         offered=lambda _person, _user: True,
         run=_changed,
         initial=_as_is,
@@ -137,6 +138,7 @@ actions.register(
         "The old password works until then.",
         form=ReasonForm,
         permission=staff.CHANGE,
+        sees=staff.steps_of,
         offered=lambda _person, user: user.is_active and bool(user.email),
         run=_link_sent,
     ),
@@ -147,6 +149,7 @@ actions.register(
         "What they did stays.",
         form=ReasonForm,
         permission=staff.CHANGE,
+        sees=staff.steps_of,
         dangerous=True,
         offered=lambda _person, user: user.is_active,
         why_not=_not_oneself,
@@ -158,6 +161,7 @@ actions.register(
         explains="They can log in again, in the roles that they have.",
         form=ReasonForm,
         permission=staff.CHANGE,
+        sees=staff.steps_of,
         offered=lambda _person, user: not user.is_active,
         run=_activated,
     ),
@@ -175,6 +179,7 @@ INVITE = Action(
     run=lambda _person, _row, _typed: Done(""),
 )
 INVITED = ("name", "email", "roles", "reason")
+CHANGED = (*INVITED, "administrator", "seen")
 
 
 @admin.register(User)
@@ -242,6 +247,7 @@ class UserAdmin(ReadOnlyAdmin):
         if not self.has_add_permission(request):
             raise PermissionDenied
         form = InviteForm(request.POST if request.method == "POST" else None)
+        del form.fields["seen"]  # there is nobody yet who could have changed
         status = 200
         if request.method == "POST":
             status = 422

@@ -22,6 +22,7 @@ from smsactivator.tests import world
 from smsactivator.tests.test_admin_roles import AUDITOR, FINANCE, SENIOR, SUPPORT
 from wallet.models import RoleLimit
 from wallet.tests.attack import DENIED, _refusal
+from wallet.tests.forms import carried
 
 pytestmark = pytest.mark.django_db
 
@@ -378,21 +379,38 @@ def test_the_page_of_a_person_shows_steps_and_history(admin: User) -> None:
 def test_a_step_on_the_page_is_done(admin: User) -> None:
     ann = invited(admin)
     client = seated(admin)
-    key = {"key": "7c0b43f5-7aac-4b4a-8d3d-7e0e6d3f4a11"}
-
     shown = client.get(reverse("admin:auth_user_do", args=[ann.pk, "change"])).content.decode()
     assert 'value="Ann Lee"' in shown
     typed = {"name": "Ann Lee", "email": ann.email, "roles": [str(role(FINANCE).pk)]}
     client.post(
         reverse("admin:auth_user_do", args=[ann.pk, "change"]),
-        key | typed | {"reason": "Moves to finance"},
+        carried(ann, "change") | typed | {"reason": "Moves to finance"},
     )
     client.post(
-        reverse("admin:auth_user_do", args=[ann.pk, "deactivate"]), key | {"reason": "Left"}
+        reverse("admin:auth_user_do", args=[ann.pk, "deactivate"]),
+        carried(ann, "deactivate") | {"reason": "Left"},
     )
 
     ann.refresh_from_db()
     assert ([group.name for group in ann.groups.all()], ann.is_active) == ([FINANCE], False)
+
+
+def test_a_form_that_was_opened_before_a_colleague_acted_changes_nobody(admin: User) -> None:
+    ann = invited(admin)
+    old = {name: carried(ann, name) for name in ("change", "link", "deactivate")}
+    staff.send_link(admin, ann.pk, reason="Lost the first")
+    typed = {"name": "Ann Lee", "email": ann.email, "roles": [str(role(FINANCE).pk)]}
+
+    for name, form in old.items():
+        answer = seated(admin).post(
+            reverse("admin:auth_user_do", args=[ann.pk, name]), form | typed | {"reason": "Late"}
+        )
+        assert answer.status_code == 409
+        assert "Sent a link to choose a password" in answer.content.decode()
+
+    ann.refresh_from_db()
+    assert ([group.name for group in ann.groups.all()], ann.is_active) == ([SUPPORT], True)
+    assert StaffChange.objects.filter(row=ann.pk).count() == 2
 
 
 def test_a_change_of_staff_is_never_changed() -> None:
