@@ -87,7 +87,7 @@ class BoundedChangeList(ChangeList):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        self.page_num = self.paginator.validate_number(self.page_num)
+        self.page_num: int = self.paginator.validate_number(self.page_num)
         self.model_admin.read_beside(self.result_list)
         self.full_result_count = self.result_count
         # Instead of what the list would say when it is empty.

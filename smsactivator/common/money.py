@@ -25,14 +25,13 @@ class PlainDecimalField(forms.DecimalField):
         "invalid": "Enter an amount in digits, with a point before its parts: 12.50."
     }
 
-    def to_python(self, value: Any) -> Decimal | None:
-        """The number. Raises ValidationError for what is none."""
+    def to_python(self, value: Any) -> Any:
+        """The Decimal, or None of nothing. Raises ValidationError for what is no number."""
         if isinstance(value, str):
             value = value.strip(" ")
             if value and not PLAIN.fullmatch(value):
                 raise forms.ValidationError(self.error_messages["invalid"], code="invalid")
-        number: Decimal | None = super().to_python(value)
-        return number
+        return super().to_python(value)
 
 
 class AmountField(PlainDecimalField):

@@ -116,7 +116,7 @@ def refuse_odd(request: HttpRequest) -> None:
     _ids(request.POST.get("listed", ""))
 
 
-class ChoosingForm(ListActionForm):
+class ChoosingForm(ListActionForm):  # type: ignore[misc]
     """A step for what is ticked, or for all that the list has found."""
 
     # What "all" means: a list is searched anew when it is sent, and may find more by then.
