@@ -48,7 +48,7 @@ from support.tests import threads
 from support.tests import world as desk
 from support.tests.conftest import mails_go_to, server
 from support.tests.mailserver import Answers
-from wallet import evidence, keys, settlement
+from wallet import claim_files, keys, settlement
 from wallet.models import (
     AccountOutcome,
     ApiKey,
@@ -180,6 +180,10 @@ BULK_STEPS: dict[str, set[str]] = {"take": DESK, "approve": DESK, "deny": DESK}
 
 # Each action on a row's page.
 ACTIONS: dict[str, set[str]] = {
+    "auth.User: change": {ADMIN},
+    "auth.User: link": {ADMIN},
+    "auth.User: deactivate": {ADMIN},
+    "auth.User: activate": {ADMIN},
     "support.Calendar: change": {ADMIN},
     "support.Calendar: add-exception": {ADMIN},
     "support.CalendarException: remove": {ADMIN},
@@ -324,7 +328,7 @@ def rows(shop: dict[str, Any]) -> dict[str, Any]:
     asked = desk.refund(colleague, ticket, order)
     macro = Macro.objects.create(title="Wait", body="Please wait.")
     day = CalendarException.objects.create(day="2030-01-02", note="Moving")
-    claim = evidence.add(colleague, shop["wallet_claim"], [Upload("letter.txt", b"Filed")])
+    claim = claim_files.add(colleague, shop["wallet_claim"], [Upload("letter.txt", b"Filed")])
     return {
         **shop,
         "wallet_claim_file": claim.files.get().pk,

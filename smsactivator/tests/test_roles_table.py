@@ -65,8 +65,7 @@ LINES: dict[str, tuple[str, str, str]] = {
         "",
         "wallet.Deposit: claim, wallet.Claim: files",
     ),
-    # By whom: test_claim_pages.
-    "take files of chargeback claims, each taking written down": ("", "", ""),
+    "take files of chargeback claims, each taking written down": ("", "wallet_claim_file", ""),
     "ask for adjustments": ("wallet.request_adjustment", "", "wallet.Customer: adjust"),
     "confirm and reject corrections": (
         "wallet.confirm_correction",
@@ -93,7 +92,11 @@ LINES: dict[str, tuple[str, str, str]] = {
         "",
         "approve: above an agent's limit, approve: goodwill, deny: above an agent's limit",
     ),
-    "resolve disputes": ("refunds.resolve_dispute", "", "uphold, overturn, dismiss"),
+    "resolve disputes, open a final decision again": (
+        "refunds.resolve_dispute",
+        "",
+        "uphold, overturn, dismiss, further",
+    ),
     "tickets with their files and history, canned replies, the business calendar": (
         "support.view_ticket support.view_message support.view_attachment support.view_macro "
         "support.view_calendar support.view_calendarexception support.view_historicalticket",
