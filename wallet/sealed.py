@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wallet.evidence import Evidence, register, unrecorded
 from wallet.models import (
+    AccountOutcome,
     BatchLine,
     ClaimFile,
     ClaimFileReading,
@@ -32,6 +33,7 @@ register(
     Evidence(ClaimFileReading, "t.read_at"),
     Evidence(PayoutMove, _POSTED),
     Evidence(PayoutOutcome, "t.at", without=("told_at",)),
+    Evidence(AccountOutcome, "t.at", without=("told_at",)),
     Evidence(
         BatchLine,
         "SELECT made_at FROM wallet_payoutbatch WHERE id = t.batch_id",

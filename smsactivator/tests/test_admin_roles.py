@@ -99,7 +99,9 @@ PARTS = {
     *("wallet_payoutmove", "wallet_payoutoutcome", "wallet_batchline", "wallet_payoutfile"),
     *("wallet_filedownload", "wallet_resultline"),
     *("wallet_exportpart", "wallet_exportdownload", "wallet_closefigure"),
-    "wallet_sealedrows",
+    *("wallet_sealedrows", "wallet_claimfile", "wallet_claimfilereading"),
+    # Told to the customer, on a thread of their own.
+    "wallet_accountoutcome",
 }
 BY_HAND = ("add_", "change_", "delete_")
 READ_ONLY = sorted(

@@ -37,6 +37,7 @@ from wallet.models import (
     Transfer,
 )
 from wallet.tests import paying
+from wallet.tests.forms import carried
 
 pytestmark = pytest.mark.django_db
 
@@ -357,6 +358,7 @@ TYPED: dict[str, dict[str, Any]] = {
     "claim": {"reference": "cb-9", "evidence": "Filed"},
     "paid": {"transaction_hash": payouts.OTHER_HASH},
     "failed": {"problem": "Refused"},
+    "came-back": {"problem": "Refused"},
     "enter": {"subject": "By phone", "channel": "email", "body": "It did not work"},
 }
 
@@ -373,7 +375,9 @@ def fresh(row: Any) -> Any:
 
 def is_done(action: Action, person: Any, row: Any, before: list[Any]) -> bool:
     """Whether something is done when the action's form is sent; it is undone afterwards."""
-    typed = {"key": str(uuid4()), "reason": "Looked at it", **TYPED.get(action.name, {})}
+    typed = carried(row, action.name) | {"reason": "Looked at it", **TYPED.get(action.name, {})}
+    if typed.get("transaction_hash") == "":
+        typed["transaction_hash"] = payouts.OTHER_HASH  # nothing was paid, so nothing comes back
     form = action.form(typed, MultiValueDict({"evidence": [SimpleUploadedFile("a.txt", b"Filed")]}))
     if not form.is_valid():
         raise AssertionError(form.errors)

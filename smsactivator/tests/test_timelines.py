@@ -312,6 +312,7 @@ def test_the_life_of_a_customer_is_told_with_what_people_decided() -> None:
         sonia, buyer.pk, reason="It is fraud", key=uuid4(), claim_id=claim.pk
     )
     termination.confirm(sam, ended.pk)
+    upheld = Claim.objects.get(pk=claim.pk)
     back = termination.request_reinstatement(
         sonia, ended.pk, give_back=True, reason="A mix-up", key=uuid4()
     )
@@ -333,8 +334,8 @@ def test_the_life_of_a_customer_is_told_with_what_people_decided() -> None:
         ("tester", "Created by the storefront", None, {}),
         ("tester", "Created by the storefront", wallet, {}),
         ("polling", sold.format("SMS received", done), f"Order {done.pk}", {}),
-        ("policy", "Refunded to the wallet: 1.0000 USD", back_to_the_wallet, {}),
         (PLACED, sold.format("Cancelled", cancelled), f"Order {cancelled.pk}", {}),
+        ("policy", "Refunded to the wallet: 1.0000 USD", back_to_the_wallet, {}),
         ("anna", "Requested: Waited long", words, {}),
         (
             "sonia",
@@ -355,6 +356,12 @@ def test_the_life_of_a_customer_is_told_with_what_people_decided() -> None:
         ("sonia", "Requested: It is fraud", str(ended), {}),
         (
             "sam",
+            f"Account terminated by {ended}",
+            "Chargeback claim cb-1",
+            {"State": ("Termination requested", "Account terminated")},
+        ),
+        (
+            "sam",
             f"Forfeited by {ended}: It is fraud",
             wallet,
             {"State": (frozen, forfeited)},
@@ -370,7 +377,19 @@ def test_the_life_of_a_customer_is_told_with_what_people_decided() -> None:
             },
         ),
         ("sonia", "Requested: A mix-up", str(back), {}),
+        (
+            "sam",
+            f"{back}: to be decided again",
+            "Chargeback claim cb-1",
+            {
+                "State": ("Account terminated", "Open"),
+                "Decided by": ("sonia", "—"),
+                "Decided at": (f"{upheld.decided_at:%Y-%m-%d %H:%M:%S}", "—"),
+                "Decision reason": ("It is fraud", "—"),
+            },
+        ),
         ("sam", "Reinstated: A mix-up", wallet, {"State": (forfeited, active)}),
+        ("sam", "Frozen: Claim cb-1 is to be decided", wallet, {"State": (active, frozen)}),
         (
             "sam",
             "Confirmed",
