@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse_lazy
 from django.utils.safestring import SafeString
+from unfold.contrib.filters.admin import BooleanRadioFilter, RelatedDropdownFilter
 from unfold.widgets import (
     UnfoldAdminCheckboxSelectMultipleWidget,
     UnfoldAdminEmailInputWidget,
@@ -187,7 +188,11 @@ class UserAdmin(ReadOnlyAdmin):
     """The people who work here. Whoever leaves is made inactive: the history names them."""
 
     list_display = ("username", "full_name", "email", "standing", "roles", "last_in")
-    list_filter = ("is_active", "is_superuser", "groups")
+    list_filter = (
+        ("is_active", BooleanRadioFilter),
+        ("is_superuser", BooleanRadioFilter),
+        ("groups", RelatedDropdownFilter),
+    )
     search_fields = ("username", "first_name", "last_name", "email")
     ordering = ("username",)
 

@@ -157,7 +157,9 @@ def test_a_customer_leaves_with_whole_cents_and_the_rest_goes_to_rounding(people
 
     assert (Wallet.objects.get(pk=buyer.pk).state, world.figures(buyer)[0]) == ("closed", 0)
     assert (paying.paid(), paying.account(Account.ROUNDING)) == (50, Decimal("0.0099"))
-    settlement.mark_failed(people.finance, payout.pk, problem="Came back")
+    settlement.mark_came_back(
+        people.finance, payout.pk, transaction_hash=paying.HASH, problem="Came back"
+    )
     settlement.give_back(people.other, payout.pk, reason="Came back")
     assert (Wallet.objects.get(pk=buyer.pk).state, world.figures(buyer)[0]) == ("active", 50)
 

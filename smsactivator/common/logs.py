@@ -57,7 +57,8 @@ class SafeFilter(SafeExceptionReporterFilter):
     def cleanse_setting(self, key: str | int, value: Any) -> Any:
         """The value to show."""
         shown = super().cleanse_setting(key, value)
-        return scrub(shown) if isinstance(shown, str) else shown
+        # Some settings are read late, and only then are text.
+        return scrub(str(shown)) if isinstance(shown, str) else shown
 
 
 class Reporter(ExceptionReporter):

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.apps import apps
 from django.contrib.messages import get_messages
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
@@ -18,6 +19,7 @@ from smsactivator.tests import payouts, world
 from wallet import claims, settlement
 from wallet.models import Claim, ClaimFileReading, Deposit
 from wallet.tests.attack import CHECK, RESTRICT, assert_refused
+from wallet.tests.forms import carried
 
 pytestmark = pytest.mark.django_db
 
@@ -59,9 +61,8 @@ def claimed(by: Any, customer: Any) -> Claim:
 
 
 def do(person: Any, page: str, pk: int, action: str, **typed: Any) -> Any:
-    return client_of(person).post(
-        admin_url(f"{page}_do", pk, action), {"key": str(uuid4()), **typed}
-    )
+    row = apps.get_model(*page.split("_"))._default_manager.get(pk=pk)
+    return client_of(person).post(admin_url(f"{page}_do", pk, action), carried(row, action) | typed)
 
 
 def said(answer: Any) -> str:

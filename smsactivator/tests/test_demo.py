@@ -11,7 +11,7 @@ from io import StringIO
 
 import httpx
 import pytest
-from django.contrib.auth import authenticate
+from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 
 from orders.models import Offer, Upstream

@@ -28,7 +28,7 @@ from smsactivator.common.links import admin_url
 from smsactivator.common.timeline import Entry, Origin, timeline
 from smsactivator.tests import world as shop
 from wallet import claims, corrections, standing
-from wallet.models import Customer, Deposit, Transfer
+from wallet.models import Claim, Customer, Deposit, Transfer
 
 pytestmark = pytest.mark.django_db
 

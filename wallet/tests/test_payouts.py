@@ -303,7 +303,7 @@ def test_another_coin_is_a_row_and_its_memo_belongs_to_the_address(people, buyer
         address_format="stellar",
         memo_rule="required",
     )
-    exchange = "GA5ZSEJYB37JRC5AVCIA5MOP4RHTM335X2KGX3IHOJAPP5RE34K4KZVN"
+    exchange = "GCVSPNZJ3HGEZMOABFQHABCGSJAVT2JJRUHZKKXOHVKUBC4OBMNXCO2K"
     there = {"method": "USDC-STELLAR", "address": exchange}
     neighbour = world.customer("100")
 
