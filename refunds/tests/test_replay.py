@@ -243,7 +243,7 @@ def test_no_more_than_a_batch_is_held_in_memory(clock: Any, add_version: Any) ->
     finish_delivered()
 
     def held() -> int:
-        return sum(isinstance(one, Order) for one in gc.get_objects())
+        return sum(type(one) is Order for one in gc.get_objects())
 
     before = held()
     walked = 0

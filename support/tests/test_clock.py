@@ -21,6 +21,7 @@ from support.clock import AnswerTimes, Mark, Reached
 from support.models import Calendar, CalendarException
 from wallet.deciding import ReasonMissing
 from wallet.tests.attack import CHECK, DENIED, RESTRICT, UNIQUE, _refusal, assert_refused
+from wallet.tests.forms import carried
 
 pytestmark = pytest.mark.django_db
 
@@ -551,7 +552,7 @@ def test_the_pages_change_the_calendar_by_the_verbs(admin, client):
     form = client.get(change).context["form"]
     assert form.initial["weekdays"] == [0, 1, 2, 3, 4]
     typed = {
-        "key": "0b0e7e2c-7f6f-4c1c-9d0e-7f6f4c1c9d0e",
+        **carried(Calendar.objects.get(), "change"),
         "zone": "Asia/Almaty",
         "opens": "10:00",
         "closes": "19:00",
@@ -579,7 +580,7 @@ def test_the_pages_change_the_calendar_by_the_verbs(admin, client):
 def test_the_pages_add_and_remove_exceptions_by_the_verbs(admin, client):
     add = page("calendar", "do", 1, "add-exception")
     typed = {
-        "key": "0b0e7e2c-7f6f-4c1c-9d0e-7f6f4c1c9d0e",
+        **carried(Calendar.objects.get(), "add-exception"),
         "day": "2026-12-24",
         "opens": "",
         "closes": "",
@@ -595,7 +596,7 @@ def test_the_pages_add_and_remove_exceptions_by_the_verbs(admin, client):
     remove = page("calendarexception", "do", exception.pk, "remove")
     assert client.get(remove).status_code == 200
     assert CalendarException.objects.exists()
-    done = client.post(remove, {"key": typed["key"], "reason": "Called off"})
+    done = client.post(remove, carried(exception, "remove") | {"reason": "Called off"})
     assert (done.status_code, done["Location"]) == (302, page("calendar", "change", 1))
     assert not CalendarException.objects.exists()
 
