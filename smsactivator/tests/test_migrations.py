@@ -240,3 +240,105 @@ def _agrees(before: dict[str, dict[str, list[Any]]], now: dict[str, Any]) -> Non
     for table, columns in before.items():
         for name, values in columns.items():
             assert now[table][name] == values, f"{table}.{name}"
+
+
+# Before the claims followed their accounts, a deposit could have a second claim once the first was
+# upheld. The deposits have two claims each, by what became of the account:
+CLAIMS_OF_BEFORE = """
+    CREATE TEMPORARY TABLE account AS
+    SELECT 1000 + nth AS id, name, wallet, ended, by_claim, second
+    FROM (VALUES
+        -- the account, its wallet, its termination, whether for the first claim, the second claim
+        (1, 'given back', 'frozen', 'reinstated', true, 'open'),
+        (2, 'given back twice', 'active', 'reinstated', true, 'upheld'),
+        (3, 'termination requested', 'frozen', 'requested', true, 'open'),
+        (4, 'terminated for a claim', 'forfeited', 'confirmed', true, 'open'),
+        (5, 'terminated beside them', 'forfeited', 'confirmed', false, 'open')
+    ) AS made (nth, name, wallet, ended, by_claim, second);
+    INSERT INTO wallet_storefront (name, created_at) VALUES ('Shop', now());
+    INSERT INTO auth_user (username, password, is_superuser, first_name, last_name, email, is_staff,
+        is_active, date_joined)
+    SELECT name, '!', false, '', '', '', true, true, now()
+    FROM unnest(ARRAY['sonia', 'sam']) AS name;
+    INSERT INTO wallet_customer (id, storefront_id, external_id, email, status, created_at)
+        OVERRIDING SYSTEM VALUE
+    SELECT account.id, shop.id, account.name, '', 'active', now()
+    FROM account, wallet_storefront AS shop;
+    INSERT INTO wallet_wallet (customer_id, balance, version) SELECT id, 0, 0 FROM account;
+    INSERT INTO wallet_transfer (kind, debit_account, credit_account, amount, key, posted_at,
+        wallet_id, wallet_version, balance_after)
+    SELECT 'deposit', 1, id, 10, 'deposit:' || id, now(), id, 1, 10 FROM account;
+    INSERT INTO wallet_transfer (kind, debit_account, credit_account, amount, key, posted_at,
+        wallet_id, wallet_version, balance_after)
+    SELECT 'purchase', id, 2, 10, 'purchase:' || id, now(), id, 2, 0 FROM account;
+    UPDATE wallet_wallet SET state = wallet FROM account WHERE id = customer_id;
+    INSERT INTO wallet_deposit (storefront_id, reference, transfer_id)
+    SELECT shop.id, 'tx-' || paid.id, paid.id
+    FROM wallet_transfer AS paid, wallet_storefront AS shop WHERE paid.kind = 'deposit';
+    INSERT INTO wallet_claim (deposit_id, reference, evidence, froze, recorded_at, recorded_by_id,
+        state, decided_by_id, decided_at, decision_reason)
+    SELECT deposit.id, one.reference, 'Filed', true, now(), sonia.id, claimed,
+        CASE WHEN claimed = 'upheld' THEN sam.id END, CASE WHEN claimed = 'upheld' THEN now() END,
+        CASE WHEN claimed = 'upheld' THEN 'Sold on' ELSE '' END
+    FROM account
+    CROSS JOIN LATERAL (VALUES ('first', 'upheld'), ('second', second)) AS one (reference, claimed)
+    JOIN wallet_transfer AS paid ON paid.wallet_id = account.id AND paid.kind = 'deposit'
+    JOIN wallet_deposit AS deposit ON deposit.transfer_id = paid.id
+    JOIN auth_user AS sonia ON sonia.username = 'sonia'
+    JOIN auth_user AS sam ON sam.username = 'sam'
+    ORDER BY account.id, one.reference;
+    INSERT INTO wallet_termination (customer_id, claim_id, state, reason, requested_by_id,
+        requested_at, request_key, decided_by_id, decided_at, decision_reason, froze, wallet_amount,
+        orders_amount, orders_ended, reinstated)
+    SELECT account.id, CASE WHEN by_claim THEN claim.id END,
+        CASE ended WHEN 'requested' THEN ended ELSE 'confirmed' END, 'Sold on', sonia.id, now(),
+        gen_random_uuid(), CASE WHEN ended <> 'requested' THEN sam.id END,
+        CASE WHEN ended <> 'requested' THEN now() END, '', true, 0, 0, 0, ended = 'reinstated'
+    FROM account
+    JOIN wallet_transfer AS paid ON paid.wallet_id = account.id AND paid.kind = 'deposit'
+    JOIN wallet_deposit AS deposit ON deposit.transfer_id = paid.id
+    JOIN wallet_claim AS claim ON claim.deposit_id = deposit.id AND claim.reference = 'first'
+    JOIN auth_user AS sonia ON sonia.username = 'sonia'
+    JOIN auth_user AS sam ON sam.username = 'sam';
+"""
+
+
+def test_one_claim_of_each_deposit_stands_when_claims_begin_to_follow_their_accounts(
+    database: Database,
+) -> None:
+    database.manage("migrate", "wallet", "0017", "--verbosity", "0")
+    database.connected.execute(CLAIMS_OF_BEFORE)
+
+    database.manage("migrate", "wallet", "0018", "--verbosity", "0")
+
+    found = database.connected.execute(
+        "SELECT customer.external_id, array_agg(claim.state || coalesce(' by ' || person.username,"
+        " '') ORDER BY claim.id) FROM wallet_claim AS claim"
+        " JOIN wallet_deposit AS deposit ON deposit.id = claim.deposit_id"
+        " JOIN wallet_transfer AS paid ON paid.id = deposit.transfer_id"
+        " JOIN wallet_customer AS customer ON customer.id = paid.wallet_id"
+        " LEFT JOIN auth_user AS person ON person.id = claim.decided_by_id GROUP BY 1"
+    ).fetchall()
+    assert dict(found) == {
+        "given back": ["dismissed by sam", "open"],
+        "given back twice": ["dismissed by sam", "dismissed by sam"],
+        "termination requested": ["upheld by sam", "dismissed by sonia"],
+        "terminated for a claim": ["terminated by sam", "dismissed by sonia"],
+        "terminated beside them": ["dismissed by sam", "terminated"],
+    }
+    assert database.connected.execute(
+        "SELECT DISTINCT claim.decision_reason, past.history_change_reason"
+        " FROM wallet_claim AS claim JOIN wallet_historicalclaim AS past USING (id)"
+        " WHERE claim.reference = 'second' AND claim.state = 'dismissed'"
+        " AND past.state = claim.state AND past.decided_by_id = claim.recorded_by_id"
+        " AND past.decided_at = claim.decided_at AND past.decision_reason = claim.decision_reason"
+    ).fetchall() == [("Another claim on the deposit stands", "Another claim on the deposit stands")]
+    # The last of a claim's history is what it is.
+    assert (
+        database.one(
+            "SELECT count(*) FROM wallet_claim AS claim WHERE state <> (SELECT past.state"
+            " FROM wallet_historicalclaim AS past WHERE past.id = claim.id"
+            " ORDER BY history_id DESC LIMIT 1)"
+        )
+        == 0
+    )

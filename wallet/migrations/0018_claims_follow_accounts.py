@@ -9,7 +9,45 @@ import smsactivator.common.money
 
 SQL = Path(__file__).resolve().parent.parent / "sql"
 
-# Claims of before: one is over when its account is; one whose account was given back is no more.
+# What is said of each claim that is changed.
+WRITTEN = """
+INSERT INTO wallet_historicalclaim (
+    id, reference, evidence, froze, recorded_at, state, decided_at, decision_reason, deposit_id,
+    recorded_by_id, decided_by_id,
+    history_date, history_type, history_change_reason, history_actor
+)
+SELECT
+    id, reference, evidence, froze, recorded_at, state, decided_at, decision_reason, deposit_id,
+    recorded_by_id, decided_by_id,
+    now(), '~', '{}', 'automatic: migration'
+FROM changed;
+"""
+
+# Claims of before: a deposit could have another one once the first was upheld. One stands: what a
+# termination in force or asked for rests on, or else the newest.
+ONE_A_DEPOSIT = """
+WITH standing AS (
+    SELECT DISTINCT ON (claim.deposit_id) claim.id
+    FROM wallet_claim AS claim
+    WHERE claim.state <> 'dismissed'
+    ORDER BY claim.deposit_id, EXISTS (
+        SELECT FROM wallet_termination AS ended
+        WHERE ended.claim_id = claim.id AND (
+            ended.state = 'requested' OR ended.state = 'confirmed' AND NOT ended.reinstated)
+    ) DESC, claim.id DESC
+), changed AS (
+    UPDATE wallet_claim
+    SET state = 'dismissed',
+        decided_by_id = coalesce(decided_by_id, recorded_by_id),
+        decided_at = coalesce(decided_at, now()),
+        decision_reason = coalesce(
+            nullif(decision_reason, ''), 'Another claim on the deposit stands')
+    WHERE state <> 'dismissed' AND id NOT IN (SELECT id FROM standing)
+    RETURNING *
+)
+""" + WRITTEN.format("Another claim on the deposit stands")
+
+# One is over when its account is; one whose account was given back is no more.
 FOLLOW = """
 WITH changed AS (
     UPDATE wallet_claim AS claim
@@ -26,17 +64,10 @@ WITH changed AS (
     )
     RETURNING claim.*
 )
-INSERT INTO wallet_historicalclaim (
-    id, reference, evidence, froze, recorded_at, state, decided_at, decision_reason, deposit_id,
-    recorded_by_id, decided_by_id,
-    history_date, history_type, history_change_reason, history_actor
-)
-SELECT
-    id, reference, evidence, froze, recorded_at, state, decided_at, decision_reason, deposit_id,
-    recorded_by_id, decided_by_id,
-    now(), '~', 'Its state follows the account from now on', 'automatic: migration'
-FROM changed
-"""
+""" + WRITTEN.format("Its state follows the account from now on")
+
+# A table that has rows to be looked at on commit is not altered.
+LOOKED_AT = "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED;"
 
 
 class Migration(migrations.Migration):
@@ -90,6 +121,8 @@ class Migration(migrations.Migration):
             model_name='claim',
             name='claim_decided_with_a_reason',
         ),
+        # While no rule is in force: neither the old ones, nor the new ones that this makes true.
+        migrations.RunSQL([ONE_A_DEPOSIT, FOLLOW, LOOKED_AT], migrations.RunSQL.noop),
         # A key of its own for each claim that there is.
         migrations.SeparateDatabaseAndState(
             [
@@ -175,6 +208,5 @@ class Migration(migrations.Migration):
             model_name='claimfilereading',
             index=models.Index(fields=['person', 'read_at'], name='claim_reading_by_person'),
         ),
-        migrations.RunSQL(FOLLOW, migrations.RunSQL.noop),
         migrations.RunSQL((SQL / "claims.sql").read_text(), (SQL / "claims_reverse.sql").read_text()),
     ]
