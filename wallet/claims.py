@@ -202,10 +202,14 @@ def end_all(locked: Iterable[Claim], actor: Actor, reason: str) -> None:
 
 
 def open_again(locked: Iterable[Claim], actor: Actor, reason: str) -> None:
-    """Open claims that are to be decided again: what was decided of them came to nothing."""
+    """Open claims that are to be decided again: what was decided of them came to nothing.
+
+    Those that ended with their account are all that keeps its wallet frozen when it comes back.
+    """
     opened = list(locked)
     for claim in opened:
+        claim.froze = claim.froze or claim.state == Claim.State.TERMINATED
         claim.reopen()
         claim.decided_by = claim.decided_at = None
         claim.decision_reason = ""
-    history.save(opened, DECIDED, actor=actor, reason=reason)
+    history.save(opened, [*DECIDED, "froze"], actor=actor, reason=reason)

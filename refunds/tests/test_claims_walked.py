@@ -119,6 +119,23 @@ def test_a_reinstatement_opens_every_claim_again(ada, agent, senior, other):
     assert wallet_of(ada) == "active"
 
 
+def test_a_claim_beside_somebody_s_freeze_lets_the_wallet_go_once_the_account_was_given_back(
+    ada, agent, senior, other
+):
+    standing.freeze(senior, ada.pk, reason="Odd")
+    claim = claimed(agent, ada)
+    ended = termination.confirm(other, requested(senior, ada).pk)
+    reinstated(senior, other, ended)
+    assert wallet_of(ada) == "frozen"
+
+    claims.dismiss(senior, claim.pk, reason="Wrong")
+
+    assert wallet_of(ada) == "active"
+    # The claim's own freeze from then on, as its history says.
+    froze = Claim.history.filter(id=claim.pk).order_by("history_id").values_list("state", "froze")
+    assert list(froze) == [(OPEN, False), (TERMINATED, False), (OPEN, True), (DISMISSED, True)]
+
+
 def test_a_dismissed_claim_stays_dismissed_whatever_becomes_of_the_account(
     ada, agent, senior, other
 ):
@@ -205,6 +222,33 @@ def test_the_database_keeps_a_claim_with_its_account(ada, agent, senior, other):
     assert by_claim + "terminated, and the wallet is active" == refused(
         "UPDATE wallet_wallet SET state = 'active' WHERE customer_id = %s", ada.pk
     )
+
+
+def test_the_database_lets_a_claim_take_the_freeze_over_only_when_it_opens_again(
+    ada, agent, senior, other
+):
+    standing.freeze(senior, ada.pk, reason="Odd")
+    claim = claimed(agent, ada)
+    fixed = "what was recorded is fixed"
+    take_over = "UPDATE wallet_claim SET froze = true WHERE id = %s"
+
+    assert fixed in refused(take_over, claim.pk)
+    ended = termination.confirm(other, requested(senior, ada, claim_id=claim.pk).pk)
+    assert fixed in refused(take_over, claim.pk)
+    reinstated(senior, other, ended)
+    assert fixed in refused("UPDATE wallet_claim SET froze = false WHERE id = %s", claim.pk)
+
+
+def test_a_claim_whose_termination_was_not_confirmed_leaves_somebody_s_freeze(
+    ada, agent, senior, other
+):
+    standing.freeze(senior, ada.pk, reason="Odd")
+    claim = claimed(agent, ada)
+    termination.reject(other, requested(senior, ada, claim_id=claim.pk).pk, reason="Not enough")
+
+    claims.dismiss(senior, claim.pk, reason="Wrong")
+
+    assert (Claim.objects.get(pk=claim.pk).froze, wallet_of(ada)) == (False, "frozen")
 
 
 def test_the_database_has_one_claim_a_deposit_among_what_is_not_dismissed(ada, agent, senior):

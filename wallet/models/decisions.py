@@ -220,7 +220,8 @@ class Claim(FSMModelMixin, models.Model):
     evidence = models.TextField(help_text="What the provider sent, in its words.")
     # Of the form that was sent: sent twice, it is one claim.
     request_key = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
-    # Whether recording it froze the wallet, so that dismissing it may unfreeze it.
+    # Whether recording it froze the wallet, or its account came back, so that dismissing it may
+    # unfreeze it.
     froze = models.BooleanField(editable=False)
     recorded_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+"

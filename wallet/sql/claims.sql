@@ -6,6 +6,10 @@ SET search_path = public, pg_temp AS $$
 DECLARE
     changing text[] := '{state,decided_by_id,decided_at,decision_reason}';
 BEGIN
+    -- The wallet that comes back is frozen by what is open again, and by nobody.
+    IF OLD.state = 'terminated' AND NEW.state = 'open' AND NEW.froze THEN
+        changing := array_append(changing, 'froze');
+    END IF;
     IF to_jsonb(NEW) - changing <> to_jsonb(OLD) - changing OR OLD.state = 'dismissed' THEN
         RAISE EXCEPTION 'claim %: what was recorded is fixed, and a dismissal is final', OLD.id
             USING ERRCODE = 'restrict_violation';

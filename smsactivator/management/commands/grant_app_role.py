@@ -62,7 +62,7 @@ CHANGED_IN_PART = {
         *("half_warned_at", "three_quarters_warned_at", "breach_recorded_at"),
     ),
     "wallet_batchline": ("live",),
-    "wallet_claim": _DECIDED,
+    "wallet_claim": (*_DECIDED, "froze"),
     "wallet_correction": (*_DECIDED, "transfer_id"),
     "wallet_payout": (
         *("state", "attempt", "sent_again_by_id"),
