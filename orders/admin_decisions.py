@@ -23,7 +23,7 @@ from smsactivator.common.actions import (
 from smsactivator.common.admin import Facts
 from smsactivator.common.display import money
 from smsactivator.common.links import admin_url
-from smsactivator.common.money import usd
+from smsactivator.common.money import AmountField, usd
 from smsactivator.common.panels import facts_for
 from wallet import ledger
 from wallet.admin_decisions import is_own, steps_of_wallet, waits
@@ -41,6 +41,20 @@ class ReinstatementForm(ReasonForm):
         help_text="All of it, from the wallet and from open orders, or nothing.",
     )
     field_order = ("give_back", "reason")
+
+
+class ConfirmationForm(NoteForm):
+    """A note; and the sum that is forfeited, as the page shows it."""
+
+    total = AmountField(widget=forms.HiddenInput)
+    carries = ("seen", "total")
+
+    def show(self, row: Termination, shown: int) -> None:
+        """With what confirming takes."""
+        super().show(row, shown)
+        total = usd(termination.taking(row.customer_id).total)
+        self.fields["total"].initial = total
+        self.says = f"You forfeit {total} USD in all."
 
 
 def _requested(asked: Termination) -> Done:
@@ -198,7 +212,7 @@ actions.register(
         label="Confirm the termination",
         explains="The balance, payouts that nobody has sent and the prices of open orders are "
         "forfeited now: all that is named below.",
-        form=NoteForm,
+        form=ConfirmationForm,
         permission="wallet.confirm_termination",
         offered=waits,
         why_not=termination.why_not_confirm,

@@ -23,7 +23,8 @@ from orders.models import OPEN, Order, UpstreamSide
 from smsactivator.common import history
 from smsactivator.common.errors import Refused, why_refused
 from smsactivator.common.history import Actor
-from smsactivator.common.seen import Shown, refuse_unless_shown, steps
+from smsactivator.common.money import usd
+from smsactivator.common.seen import Shown, outdated, refuse_unless_shown, steps
 from wallet import claims, ledger, payouts, standing, telling
 from wallet.deciding import (
     DECIDED,
@@ -117,15 +118,24 @@ def why_not_request(wallet: Wallet) -> str:
 
 
 def confirm(
-    person: Any, termination_id: int, *, reason: str = "", seen: int | None = None
+    person: Any,
+    termination_id: int,
+    *,
+    reason: str = "",
+    total: Decimal | None = None,
+    seen: int | None = None,
 ) -> Termination:
     """Agree, as a second person: the wallet is forfeited and open orders end as forfeited.
+
+    ``total`` is the sum that the person was shown (``Taking.total``): what came in or went out
+    since then is no step of the termination, and nobody has agreed to it.
 
     Payouts that nobody has sent are rejected first, so that their money is forfeited as well; those
     on their way are left to whoever settles them. Chargeback claims end with the account.
     The numbers that open orders hold are given back to their upstreams by the next sweep of
     releases. Locks the person, the termination, the customer with the claims, the payouts and open
-    orders, the wallet. Raises PermissionDenied, DecisionUnknown, AlreadyDecided, OwnRequest.
+    orders, the wallet. Raises PermissionDenied, DecisionUnknown, Outdated, AlreadyDecided,
+    OwnRequest.
     """
     require(person, "wallet.confirm_termination")
     with transaction.atomic():
@@ -147,6 +157,7 @@ def confirm(
         # lock the wallet, so they come after the orders.
         payouts.reject_all(waiting, person, f"{termination}: {_clause(termination)}")
         wallet = standing.lock_wallet(termination.customer_id)
+        _refuse_other_sum(termination, total, wallet.balance + priced(orders))
         claims.end_all(undecided, actor, f"Account terminated by {termination}")
         termination.wallet_amount = wallet.balance
         termination.orders_amount = priced(orders)
@@ -160,6 +171,13 @@ def confirm(
             reason=f"Confirmed: {reason.strip()}" if reason.strip() else "Confirmed",
         )
         return termination
+
+
+def _refuse_other_sum(termination: Termination, shown: Decimal | None, now: Decimal) -> None:
+    if shown is not None and shown != now:
+        raise outdated(
+            termination, f"what confirming takes went from {usd(shown)} to {usd(now)} USD"
+        )
 
 
 def why_not_confirm(person: Any, termination: Termination) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from html import unescape
 from typing import Any
 from uuid import uuid4
 
@@ -16,7 +17,7 @@ from django.utils.html import strip_tags
 from orders import closing, termination
 from smsactivator.common.links import admin_url
 from smsactivator.tests import payouts, world
-from wallet import claims, settlement
+from wallet import claims, deposits, settlement
 from wallet.models import Claim, ClaimFileReading, Deposit
 from wallet.tests.attack import CHECK, RESTRICT, assert_refused
 from wallet.tests.forms import carried
@@ -140,6 +141,33 @@ def test_the_form_to_confirm_shows_all_that_it_takes(ada, senior, other):
     asked.refresh_from_db()
     assert (asked.wallet_amount, asked.orders_amount) == (Decimal("168.5"), Decimal("1.5"))
     assert asked.forfeited == Decimal(170)
+
+
+def test_a_form_to_confirm_takes_no_more_than_the_sum_that_it_showed(ada, senior, other):
+    world.place(ada, of=world.offer(price="1.50"))
+    asked = requested(senior, ada)
+    shown = carried(asked, "confirm")
+    assert shown["total"] == "33.3000"
+    deposits.deposit(ada, amount=Decimal(1000), reference="late")
+
+    answer = client_of(other).post(
+        admin_url("wallet_termination_do", asked.pk, "confirm"), shown | {"reason": "Looked at it"}
+    )
+
+    assert answer.status_code == 409
+    assert (
+        f"{asked} has changed since you looked at it, so nothing was done. Meanwhile: what "
+        "confirming takes went from 33.3000 to 1033.3000 USD. Look at it again first."
+    ) in unescape(answer.content.decode())
+    asked.refresh_from_db()
+    assert (asked.state, asked.transfer_id) == ("requested", None)
+    ada.wallet.refresh_from_db()
+    assert (ada.wallet.state, ada.wallet.balance) == ("frozen", Decimal("1031.8"))
+    # The form that says so is of the sum as it is now.
+    assert answer.context["form"]["total"].value() == Decimal("1033.3")
+    assert do(other, "wallet_termination", asked.pk, "confirm").status_code == 302
+    asked.refresh_from_db()
+    assert asked.forfeited == Decimal("1033.3")
 
 
 def test_the_form_to_ask_for_a_termination_says_what_it_would_take(ada, senior):
