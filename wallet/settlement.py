@@ -232,7 +232,11 @@ def send_again(person: Any, payout_id: int, *, reason: str, seen: int | None = N
 
 def why_not_send_again(payout: Payout) -> str:
     """Why a failed payout is not sent again now; "" if nothing stands in the way."""
-    return why_undecidable(payout) or why_refused(payouts.refuse_state, payout.customer.wallet)
+    return (
+        why_undecidable(payout)
+        or why_refused(payouts.refuse_state, payout.customer.wallet)
+        or why_refused(refusing.refuse, payout.method, payout.address)
+    )
 
 
 def give_back(person: Any, payout_id: int, *, reason: str, seen: int | None = None) -> Payout:

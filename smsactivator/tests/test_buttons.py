@@ -24,7 +24,7 @@ from smsactivator.common.links import admin_url
 from smsactivator.tests import payouts, world
 from smsactivator.tests.test_actions import Shop, books
 from support.tests import threads
-from wallet import batches, claims, corrections, exports, results, settlement, standing
+from wallet import batches, claims, corrections, exports, refusing, results, settlement, standing
 from wallet import payouts as verbs
 from wallet.models import (
     BatchLine,
@@ -32,6 +32,7 @@ from wallet.models import (
     Deposit,
     FileDownload,
     PayoutBatch,
+    RefusedAddress,
     ResultLine,
     RoleLimit,
     Transfer,
@@ -180,6 +181,12 @@ class World(Shop):
             termination.confirm(self.other, asked.pk)
         return payout
 
+    def refused(self, payout: Any) -> Any:
+        """A payout whose address finance lists afterwards."""
+        row = RefusedAddress(network="TRON", address=payout.address, why="ours")
+        refusing.save(row, [], person=self.finance, reason="Where customers pay in")
+        return payout
+
     def gathered(self) -> Any:
         return BatchLine.objects.get(batch=self.batch()).payout
 
@@ -322,6 +329,7 @@ STATES: dict[str, dict[str, Make]] = {
         ),
         "failed": World.failed,
         "failed, exported": World.failed_in_exported,
+        "failed, to a refused address": lambda w: w.refused(w.failed()),
         "failed, frozen": lambda w: w.of_wallet(w.failed(), "frozen"),
         "failed, forfeited": lambda w: w.of_wallet(w.failed(), "forfeited"),
         "sent again": World.again,
