@@ -233,9 +233,10 @@ def download(person: Any, file_id: int) -> PayoutFile:
     """A file with its bytes, as they were made; that the person took it is written down.
 
     Not of a voided batch, nor of one with a payout that has failed, or was let go since, to be sent
-    again or given back: sent by mistake it would pay twice. Nor by whoever voided an exported batch
-    of the same payouts. Locks the batch. Raises PermissionDenied, FileUnknown, BatchElsewhere,
-    OwnVoid.
+    again or given back: sent by mistake it would pay twice. Nor before the batch is submitted, if a
+    wallet was frozen or forfeited since, or an address refused: nobody may have sent it yet. Nor by
+    whoever voided an exported batch of the same payouts. Locks the batch. Raises PermissionDenied,
+    FileUnknown, BatchElsewhere, OwnVoid, BatchHeld.
     """
     require(person, BATCH)
     with transaction.atomic():
@@ -269,6 +270,8 @@ def _refuse_download(person: Any, batch: PayoutBatch) -> None:
         raise BatchElsewhere(
             f"{_listed(references)} failed, so the files are not taken any more. {then}"
         )
+    if batch.state == PayoutBatch.State.EXPORTED and (why := _why_held_now(batch)):
+        raise BatchHeld(why)
 
 
 def submit(person: Any, batch_id: int, *, reason: str = "", seen: int | None = None) -> PayoutBatch:
@@ -333,9 +336,7 @@ def why_not_export(person: Any, batch: PayoutBatch) -> str:
     """Why this person does not export a gathered batch now; "" if nothing keeps them."""
     if why := why_no_files(person, batch):
         return why
-    found = list(Payout.objects.filter(lines__batch=batch).select_related("method").order_by("pk"))
-    wallets = Wallet.objects.in_bulk({payout.customer_id for payout in found})
-    return _why_held(batch, found, wallets)
+    return _why_held_now(batch)
 
 
 def why_not_void(person: Any, batch: PayoutBatch) -> str:
@@ -349,22 +350,29 @@ def why_not_download(person: Any, batch: PayoutBatch) -> str:
     return why_refused(_refuse_download, person, batch)
 
 
+def _why_held_now(batch: PayoutBatch) -> str:
+    """As ``_why_held``, of what nobody has sent of the batch as it is now; locks nothing."""
+    unsent = Payout.objects.filter(lines__batch=batch, state=_unsent_state(batch))
+    found = list(unsent.select_related("method").order_by("pk"))
+    wallets = Wallet.objects.in_bulk({payout.customer_id for payout in found})
+    return _why_held(batch, found, wallets)
+
+
 def _why_held(batch: PayoutBatch, found: Sequence[Payout], wallets: dict[int, Wallet]) -> str:
     """Why a batch may not be sent any more, by the wallets and addresses of its payouts."""
+    then = f"Void {batch} and gather the others anew."
+    if batch.state == PayoutBatch.State.EXPORTED:
+        then = (
+            f"Submit {batch} if its files were handed over, or void it and gather the others anew."
+        )
     held = [payout.reference for payout in found if _held(wallets, payout)]
     if held:
-        return (
-            f"{_listed(held)}: the wallet is frozen or forfeited by now. Void {batch} and "
-            "gather the others anew."
-        )
+        return f"{_listed(held)}: the wallet is frozen or forfeited by now. {then}"
     nobodys = refusing.refused_among(found)
     if not nobodys:
         return ""
     listed = _listed([payout.reference for payout in found if payout.pk in nobodys])
-    return (
-        f"{listed}: nothing is paid out to the address by now. Void {batch} and gather "
-        "the others anew."
-    )
+    return f"{listed}: nothing is paid out to the address by now. {then}"
 
 
 def _unsent_state(batch: PayoutBatch) -> PayoutState:

@@ -2,8 +2,9 @@
 
 What is sent there is lost, or comes back to us as a customer's deposit. Finance keeps the list, a
 method's row its coin's contract; what can be seen by an address alone is in ``wallet.addresses``.
-It is asked when a payout is asked for, approved, sent again, gathered and exported, and the
-database refuses the same (wallet/sql/refused_addresses.sql).
+It is asked when a payout is asked for, approved, sent again, gathered and exported, and when a file
+of an exported batch is taken; the database refuses the same steps of payouts
+(wallet/sql/refused_addresses.sql).
 """
 
 from __future__ import annotations

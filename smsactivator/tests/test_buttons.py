@@ -202,6 +202,16 @@ class World(Shop):
         self.of_wallet(BatchLine.objects.get(batch=batch).payout, "frozen")
         return batch
 
+    def exported_of_frozen(self) -> Any:
+        batch = self.exported()
+        self.of_wallet(BatchLine.objects.get(batch=batch).payout, "frozen")
+        return batch
+
+    def exported_to_refused(self) -> Any:
+        batch = self.exported()
+        self.refused(BatchLine.objects.get(batch=batch).payout)
+        return batch
+
     def batch_with(self, result: str) -> Any:
         batch = self.exported()
         payout = BatchLine.objects.get(batch=batch).payout
@@ -343,6 +353,8 @@ STATES: dict[str, dict[str, Make]] = {
         "exported": World.exported,
         "exported, paid": lambda w: w.batch_with("paid"),
         "exported, failed": lambda w: w.batch_with("failed"),
+        "exported, to a refused address": World.exported_to_refused,
+        "exported, frozen": World.exported_of_frozen,
         "submitted": World.submitted,
         "voided": World.voided,
     },

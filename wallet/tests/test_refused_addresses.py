@@ -11,7 +11,7 @@ from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.db import connection
 
-from wallet import addresses, batches, methods, payouts, refusing, settlement
+from wallet import addresses, batches, methods, payouts, refusing, settlement, standing
 from wallet.addresses import AddressRefused
 from wallet.models import Payout, PayoutMethod, RefusedAddress
 from wallet.tests import paying, world
@@ -173,6 +173,47 @@ def test_an_exported_payout_whose_address_is_listed_then_can_be_voided_and_settl
     assert paying.voided(voided).state == "approved"
     assert settlement.mark_failed(people.finance, sent.pk, problem="Ours").state == "failed"
     assert settlement.give_back(people.other, sent.pk, reason="Ours").state == "returned"
+
+
+def test_files_of_an_exported_batch_stay_here_once_something_in_it_may_not_be_sent(people):
+    refused, other = (
+        batches.export(
+            people.finance,
+            batches.gather(
+                people.finance, profile="canonical", payout_ids=[payout.pk], key=uuid4()
+            ).pk,
+        )
+        for payout in (
+            taken_to(State.APPROVED, people, world.customer("100"), address=OURS),
+            taken_to(State.APPROVED, people, world.customer("100"), address=tron(5)),
+        )
+    )
+    first, second = (batch.lines.get().payout for batch in (refused, other))
+    taken, kept = (batch.files.earliest("pk") for batch in (refused, other))
+    assert batches.download(people.finance, taken.pk).pk == taken.pk
+    listed(people, OURS)
+    standing.freeze(people.senior, second.customer_id, reason="Odd")
+
+    for batch, file, payout, why in (
+        (refused, taken, first, "nothing is paid out to the address by now"),
+        (other, kept, second, "the wallet is frozen or forfeited by now"),
+    ):
+        words = (
+            f"{payout.reference}: {why}. Submit {batch} if its files were handed over, or void it "
+            "and gather the others anew."
+        )
+        with pytest.raises(batches.BatchHeld) as held:
+            batches.download(people.other, file.pk)
+        assert held.value.message == words
+        assert batches.why_not_download(people.other, batch) == words
+        assert file.downloads.filter(person=people.other).count() == 0
+    # Who exported it does not void it, as ever.
+    with pytest.raises(batches.OwnExport):
+        batches.void(people.finance, refused.pk, reason="It goes to us")
+    batches.void(people.other, refused.pk, reason="It goes to us")
+    # What was handed over is on its way: its files are a record of it.
+    batches.submit(people.finance, other.pk)
+    assert batches.download(people.other, kept.pk).pk == kept.pk
 
 
 def test_capitals_and_other_networks_of_the_same_keys_hide_nothing(people, buyer):
