@@ -145,7 +145,6 @@ def request(
     if way is None:
         raise MethodUnknown(f"Payouts are not made by {method}: choose another coin or network.")
     address, memo = addresses.check(way, address, memo)
-    refusing.refuse(way, address)
     with transaction.atomic():
         lock(person)
         content: dict[str, Any] = {
@@ -162,6 +161,8 @@ def request(
             content["amount"] = whole
         if made := same_request(Payout, key, **content):
             return made
+        # Only now: it may have been listed since this form was sent before.
+        refusing.refuse(way, address)
         wallet = standing.lock_wallet(customer_id)
         refuse_state(wallet)
         if wallet.state == Wallet.State.CLOSED:

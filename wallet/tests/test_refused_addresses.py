@@ -216,6 +216,19 @@ def test_files_of_an_exported_batch_stay_here_once_something_in_it_may_not_be_se
     assert batches.download(people.other, kept.pk).pk == kept.pk
 
 
+def test_a_wish_sent_twice_is_the_same_payout_though_its_address_is_listed_between(people, buyer):
+    form = {"address": OURS, "key": uuid4()}
+    made = asked(people.agent, buyer, **form)
+    listed(people, OURS)
+
+    assert asked(people.agent, buyer, **form) == made
+
+    with pytest.raises(AddressRefused):
+        asked(people.agent, buyer, address=OURS)
+    assert Payout.objects.count() == 1
+    assert world.figures(buyer)[0] == Decimal(950)
+
+
 def test_capitals_and_other_networks_of_the_same_keys_hide_nothing(people, buyer):
     listed(people, EVM, "ETHEREUM")
     way = PayoutMethod(code="USDT-BSC", currency="USDT", network="BSC", address_format="evm")
