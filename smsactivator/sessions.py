@@ -21,7 +21,12 @@ STARTED, SEEN = "started", "seen"  # seconds since 1970
 WRITTEN_EVERY = 60  # seconds; a session is not written at each request
 CLOCKS_DIFFER = 60  # seconds between our machines
 # Pages ask for these by themselves: nobody need sit there.
-UNATTENDED = {"admin:index", "session", "admin:support_ticket_presence"}
+UNATTENDED = {
+    "admin:index",
+    "admin:support_ticket_presence",
+    "admin:wallet_export_change",
+    "session",
+}
 
 
 @receiver(user_logged_in)

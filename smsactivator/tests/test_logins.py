@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 from axes.models import AccessAttempt, AccessFailureLog, AccessLog
 from django.conf import settings
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
 from django.db import connection
@@ -18,12 +18,16 @@ from django.urls import reverse
 from time_machine import travel
 
 from smsactivator import lockout, sessions
+from smsactivator.common.links import admin_url
+from smsactivator.common.periods import Period
 from smsactivator.tests import world
 from smsactivator.tests.test_admin_roles import ADMIN, AUDITOR, FINANCE, SENIOR, SUPPORT
+from wallet.tests import exported
 
 pytestmark = pytest.mark.django_db
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+FEBRUARY = Period(date(2026, 2, 1), date(2026, 2, 28))
 PASSWORD = "tram-lantern-42-quay"
 HERE, THERE = "203.0.113.7", "198.51.100.9"
 
@@ -312,6 +316,19 @@ def test_what_a_page_asks_by_itself_does_not_keep_a_session_open() -> None:
             client.get(reverse("admin:index"))
         clock.shift(settings.SESSION_IDLE / 4)
         assert client.get(reverse("session")).status_code == 401
+        assert not is_in(client)
+
+
+def test_an_export_that_is_waited_for_does_not_keep_a_session_open() -> None:
+    with travel(NOON, tick=False) as clock:
+        client = seated()
+        finance = User.objects.get(username="ann")
+        finance.groups.add(Group.objects.get(name="Finance"))
+        page = admin_url("wallet_export_change", exported.asked(finance, "transfers", FEBRUARY).pk)
+        for _ in range(4):
+            clock.shift(settings.SESSION_IDLE / 5)
+            assert b'data-refresh="3"' in client.get(page).content
+        clock.shift(settings.SESSION_IDLE / 4)
         assert not is_in(client)
 
 
