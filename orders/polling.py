@@ -204,15 +204,18 @@ def _judge(
     awaiting = order.state == State.AWAITING_SMS
     if awaiting and not activation.messages and activation.state in UNCLEAR:
         detail = _detailed(order, activation, client, found)
+        # Asking for those before it takes its time: the deadline may have passed meanwhile.
+        overdue = overdue or _is_overdue(order, timezone.now())
         if detail is None:
             if overdue:
                 found.leave(order)
             return
         activation = detail
-        if activation.messages and overdue:
+        if activation.messages:
+            # Seen after the deadline or before it, the upstream's own times tell what was in time.
             found.arrivals[order.pk] = _timed(order, activation)
             return
-        if not activation.messages and activation.state in UNCLEAR and overdue:
+        if activation.state in UNCLEAR and overdue:
             found.unclear.append(order.upstream_ref)
     if activation.messages:
         found.arrivals[order.pk] = [Arrival(message) for message in activation.messages]
@@ -273,8 +276,7 @@ def _ended_early(order: Order) -> bool:
 
 
 def _timed(order: Order, activation: Activation) -> list[Arrival]:
-    """The SMS of an order past its deadline, each in time or late, by what its number's own answer
-    told.
+    """The SMS of an order, each in time or late, by what its number's own answer told.
 
     Both times are the upstream's own, so its zone does not matter: an SMS is late when the upstream
     says that it came more than the order's whole time after the purchase, counted from the moment

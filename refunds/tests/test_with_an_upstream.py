@@ -51,8 +51,19 @@ def bought(offer: Offer) -> Order:
 
 def unclear_list(order: Order) -> Fault:
     """A list that names the order's number with a state which may hide an SMS."""
-    row = {"activationId": order.upstream_ref, "activationStatus": "2", "smsCode": None}
+    row = {
+        "activationId": order.upstream_ref,
+        "activationStatus": "2",
+        "smsCode": None,
+        "activationTime": simulated_time(order),
+    }
     return Fault.says(json.dumps({"activeActivations": [row]}))
+
+
+def simulated_time(order: Order) -> str:
+    """When the order's number was bought, in the simulator's zone, three hours from ours."""
+    assert order.allocated_at is not None
+    return f"{order.allocated_at + timedelta(hours=3):%Y-%m-%d %H:%M:%S}"
 
 
 # --- allocation ---------------------------------------------------------------------------------
@@ -478,8 +489,7 @@ def test_a_number_that_may_hide_an_sms_and_was_not_asked_for_does_not_spoil_the_
         "activationId": late.upstream_ref,
         "activationStatus": "4",
         "smsCode": f"{late.pk:06d}",
-        # The simulator's zone is three hours from ours.
-        "activationTime": f"{late.allocated_at + timedelta(hours=3):%Y-%m-%d %H:%M:%S}",
+        "activationTime": simulated_time(late),
     }
     sim.inject("getActiveActivations", Fault.says(json.dumps([row, seen])))
     Order.objects.filter(pk=late.pk).update(deadline=late.deadline - SECOND)
@@ -545,6 +555,68 @@ def test_a_number_past_its_deadline_that_stays_unclear_makes_the_look_count_for_
     assert not polling.look(upstream.pk)
     assert automatic.sweep() == 0
     assert fresh(order).state == State.AWAITING_SMS
+
+
+def answering_late(monkeypatch, upstream, happens) -> None:
+    """The upstream's next answer about a number comes after that has happened."""
+    client = polling.client_for(upstream)
+    ask = client.status
+
+    def answer(ref):
+        happens()
+        return ask(ref)
+
+    monkeypatch.setattr(client, "status", answer)
+
+
+def test_an_sms_that_comes_late_while_the_look_is_asking_is_not_charged(
+    sim, upstream, offer, clock, monkeypatch
+):
+    sim.market.lifetime = 3600
+    order = bought(offer)
+    clock.shift(configured.ORDER_SLA - 2 * SECOND)
+    sim.inject("getActiveActivations", unclear_list(order))
+
+    def the_deadline_passes():
+        clock.shift(32 * SECOND)
+        sim.deliver_sms(order.upstream_ref, "2001")
+        clock.shift(10 * SECOND)
+
+    answering_late(monkeypatch, upstream, the_deadline_passes)
+
+    assert polling.look(upstream.pk)
+
+    assert fresh(order).state == State.AWAITING_SMS
+    assert Sms.objects.get(order=order).late
+    assert not Transfer.objects.filter(key=f"delivery:{order.pk}").exists()
+
+
+def test_an_sms_in_time_that_is_read_while_the_deadline_passes_is_charged(
+    sim, upstream, offer, clock, monkeypatch
+):
+    sim.market.lifetime = 3600
+    order = bought(offer)
+    clock.shift(configured.ORDER_SLA - 2 * SECOND)
+    sim.deliver_sms(order.upstream_ref, "1959")
+    sim.inject("getActiveActivations", unclear_list(order))
+    answering_late(monkeypatch, upstream, lambda: clock.shift(40 * SECOND))
+
+    assert polling.look(upstream.pk)
+
+    assert fresh(order).state == State.SMS_RECEIVED
+
+
+def test_a_number_that_stays_unclear_while_its_deadline_passes_makes_the_look_fail(
+    sim, upstream, offer, clock, monkeypatch
+):
+    sim.market.lifetime = 3600
+    order = bought(offer)
+    clock.shift(configured.ORDER_SLA - 2 * SECOND)
+    sim.inject("getActiveActivations", unclear_list(order))
+    sim.inject("getStatusV2", Fault.says("?"))
+    answering_late(monkeypatch, upstream, lambda: clock.shift(40 * SECOND))
+
+    assert not polling.look(upstream.pk)
 
 
 def test_a_stranger_with_an_sms_is_given_to_nobody(sim, upstream, offer):
