@@ -60,17 +60,21 @@ def look(upstream_id: int) -> bool:
         return False
     upstream = Upstream.objects.get(pk=upstream_id)
     set_deadlines_right(upstream)
+    stored: list[_Findings] = []
     try:
-        left_from = _look(upstream, client_for(upstream), started_at)
+        _look(upstream, client_for(upstream), started_at, stored)
     except UpstreamError as problem:
         log.warning("upstream %s: %s", upstream.code, problem)
+        unfinished = {} if _left_from(stored) is None else {"unfinished_at": started_at}
         Upstream.objects.filter(pk=upstream_id).update(
+            **unfinished,
             failing_since=Coalesce(_past("failing_since", started_at), started_at),
             failed_at=started_at,
             last_error=str(problem)[:200],
         )
         return False
     else:
+        left_from = _left_from(stored)
         reached = started_at if left_from is None else min(left_from, started_at)
         Upstream.objects.filter(pk=upstream_id).update(
             looked_at=Greatest(_past("looked_at", started_at), reached),
@@ -116,8 +120,15 @@ class _Findings:
         self.left_from = min(self.left_from or order.deadline, order.deadline)
 
 
-def _look(upstream: Upstream, client: base.Upstream, started_at: datetime) -> datetime | None:
-    """Store what the upstream knows. Returns from which deadline on the next look has to ask."""
+def _left_from(stored: Iterable[_Findings]) -> datetime | None:
+    """From which deadline on the next look has to ask; None when nothing was left to it."""
+    return min((part.left_from for part in stored if part.left_from), default=None)
+
+
+def _look(
+    upstream: Upstream, client: base.Upstream, started_at: datetime, stored: list[_Findings]
+) -> None:
+    """Store what the upstream knows; ``stored`` says what was, also when the rest fails."""
     live = client.list_active()
     known = _known_orders(upstream, live)
     # What the list says of an ended one is confirmed by the history, as if it were absent.
@@ -136,18 +147,17 @@ def _look(upstream: Upstream, client: base.Upstream, started_at: datetime) -> da
 
     found = _judged(present, live, client)
     found.store()
+    stored.append(found)
     reconcile(upstream, live)
-    parts = [found]
     if absent:
         oldest = min(order.placed_at for order in absent) - timedelta(minutes=5)
         past = client.history(since=max(oldest, started_at - HISTORY_REACH))
         found = _judged([order for order in absent if order.upstream_ref in past], past, client)
         _find_late(upstream, past, found)
         found.store()
-        parts.append(found)
-    if unclear := sum(len(part.unclear) for part in parts):
+        stored.append(found)
+    if unclear := sum(len(part.unclear) for part in stored):
         raise UpstreamProtocolError(f"{unclear} numbers past their deadline are unclear")
-    return min((part.left_from for part in parts if part.left_from), default=None)
 
 
 def _known_orders(upstream: Upstream, live: Mapping[str, Activation]) -> list[Order]:
@@ -171,11 +181,16 @@ def _judged(
 ) -> _Findings:
     """What the upstream's words about some activations mean to us.
 
-    The oldest deadline comes first, so what is left to the next look has its turn there.
+    Those come first of which an SMS is seen: asking for one of them always settles it, and what
+    stays unclear must not use up every look. Then the oldest deadline comes first, so what is left
+    to the next look has its turn there.
     """
     found = _Findings()
     now = timezone.now()
-    by_deadline = sorted(orders, key=lambda order: order.deadline or now)
+    by_deadline = sorted(
+        orders,
+        key=lambda order: (not seen[order.upstream_ref].messages, order.deadline or now),
+    )
     overdue = {order.pk for order in by_deadline if _is_overdue(order, now)}
     known = known_messages(overdue)
     for order in by_deadline:

@@ -52,7 +52,8 @@ def last_word(upstream: Upstream) -> datetime:
 
     Not having looked is no failure of the upstream: after an outage of our own the first look comes
     first. Only when nobody has looked for ten times the grace period is that not waited for. While
-    looks go on that have more to ask than one of them can, what they have not asked is waited for.
+    looks go on that have more to ask than one of them can, what they have not asked is waited for;
+    when they fail, for ten times the grace period as well.
     A moment after now, left by a clock that was ahead, is no evidence of a look or of a failure.
     """
     now = timezone.now()
@@ -62,8 +63,10 @@ def last_word(upstream: Upstream) -> datetime:
     failing_since = unless_ahead(upstream.failing_since, now)
     failed_at = unless_ahead(upstream.failed_at, now)
     words = [looked_at or BEFORE_ALL]
-    if unfinished_at is None or unfinished_at <= grace_over:
-        words.append(now - 10 * settings.UPSTREAM_GRACE)
+    long_over = now - 10 * settings.UPSTREAM_GRACE
+    failing_for_long = failing_since is not None and failing_since < long_over
+    if unfinished_at is None or unfinished_at <= grace_over or failing_for_long:
+        words.append(long_over)
         if failing_since is not None and failed_at is not None and failing_since < grace_over:
             words.append(min(grace_over, failed_at))
     # A look of a machine whose clock is a little ahead must not end what has not passed here.

@@ -49,15 +49,18 @@ def bought(offer: Offer) -> Order:
     return fresh(order)
 
 
-def unclear_list(order: Order) -> Fault:
-    """A list that names the order's number with a state which may hide an SMS."""
-    row = {
+def unclear_list(*orders: Order) -> Fault:
+    """A list that names the orders' numbers with a state which may hide an SMS."""
+    return Fault.says(json.dumps({"activeActivations": [unclear(order) for order in orders]}))
+
+
+def unclear(order: Order) -> dict[str, str | None]:
+    return {
         "activationId": order.upstream_ref,
         "activationStatus": "2",
         "smsCode": None,
         "activationTime": simulated_time(order),
     }
-    return Fault.says(json.dumps({"activeActivations": [row]}))
 
 
 def simulated_time(order: Order) -> str:
@@ -617,6 +620,53 @@ def test_a_number_that_stays_unclear_while_its_deadline_passes_makes_the_look_fa
     answering_late(monkeypatch, upstream, lambda: clock.shift(40 * SECOND))
 
     assert not polling.look(upstream.pk)
+
+
+def test_an_sms_that_the_list_shows_is_asked_for_before_numbers_that_are_unclear(
+    sim, upstream, offer, clock, monkeypatch
+):
+    monkeypatch.setattr(polling, "DETAILS_A_LOOK", 2)
+    sim.market.lifetime = 3600
+    hiding = [bought(offer), bought(offer)]
+    clock.shift(SECOND)
+    delivered = bought(offer)
+    clock.shift(configured.ORDER_SLA - SECOND)
+    seen = unclear(delivered) | {"activationStatus": "4", "smsCode": "1959"}
+    clock.shift(2 * SECOND)
+    rows = [*map(unclear, hiding), seen]
+    sim.inject("getActiveActivations", Fault.says(json.dumps({"activeActivations": rows})))
+    sim.inject("getStatusV2", Fault.says("?"), times=2)
+
+    assert not polling.look(upstream.pk)
+
+    assert fresh(delivered).state == State.SMS_RECEIVED
+
+
+def test_what_a_look_left_is_waited_for_though_another_number_stayed_unclear(
+    sim, upstream, offer, clock, monkeypatch
+):
+    monkeypatch.setattr(polling, "DETAILS_A_LOOK", 1)
+    sim.market.lifetime = 86_400
+    orders = [bought(offer), bought(offer)]
+    clock.shift(configured.ORDER_SLA - SECOND)
+    sim.deliver_sms(orders[1].upstream_ref, "1959")
+    clock.shift(2 * SECOND)
+
+    def look_in_vain():
+        sim.inject("getActiveActivations", unclear_list(*orders))
+        sim.inject("getStatusV2", Fault.says("?"))
+        assert not polling.look(upstream.pk)
+
+    look_in_vain()
+    clock.shift(configured.UPSTREAM_GRACE + SECOND)
+    look_in_vain()
+    clock.shift(SECOND)
+    assert automatic.sweep() == 0, "one of them was not asked for"
+
+    # But not for ever: these looks get no further.
+    clock.shift(9 * configured.UPSTREAM_GRACE)
+    look_in_vain()
+    assert automatic.sweep() == 2
 
 
 def test_a_stranger_with_an_sms_is_given_to_nobody(sim, upstream, offer):
