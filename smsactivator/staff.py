@@ -22,6 +22,7 @@ from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
 from smsactivator.common.errors import Invalid, Refused
+from smsactivator.common.queueing import queue
 from smsactivator.common.seen import TOLD, in_words, outdated
 from smsactivator.models import PasswordLink, StaffChange
 
@@ -278,7 +279,7 @@ def _ask_for_link(by: User, user: User) -> None:
 def _queue() -> None:
     from smsactivator.tasks import send_password_links
 
-    send_password_links.delay()
+    queue(send_password_links)
 
 
 # --- what the verbs share ---
