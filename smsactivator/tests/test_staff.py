@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.contrib.auth.models import Group, Permission, User
 from django.core import mail
 from django.core.exceptions import PermissionDenied
@@ -173,6 +175,14 @@ def test_no_link_is_kept_or_logged(admin: User, caplog: pytest.LogCaptureFixture
     token = link_in(mail.outbox[0]).rstrip("/").rpartition("/")[2]
 
     assert token not in f"{list(PasswordLink.objects.values())} {caplog.text}"
+
+
+def test_the_guide_s_proxy_logs_no_link() -> None:
+    text = (Path(settings.BASE_DIR) / "docs" / "operations.md").read_text()
+    logged_without = re.findall(r"location (\S+) \{[^}]*?\baccess_log off;[^}]*\}", text)
+
+    link = reverse("choose_password", args=["uid", "token"])
+    assert [place for place in logged_without if link.startswith(place)] == ["/admin/password/"]
 
 
 def test_an_address_is_one_person_s(admin: User) -> None:
