@@ -265,8 +265,10 @@ SESSION_COOKIE_AGE = int(SESSION_LONGEST.total_seconds()) + 24 * 3600
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-# Scripts come from our own files alone: none stands in a page. Those of the admin's look (Alpine)
-# compile the expressions of its templates, hence unsafe-eval; styles are also set by scripts.
+# Scripts come from our own files alone: no inline one runs. Those of the admin's look (Alpine)
+# compile the expressions of its templates, hence unsafe-eval; styles are also set by scripts. So
+# an element brought into a page with Alpine's attributes (x-init) would run: that templates escape
+# all text keeps it out, and not this header.
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [csp.SELF],
