@@ -21,7 +21,9 @@ from django.utils import timezone
 from django.utils.encoding import force_bytes
 from django.utils.http import urlsafe_base64_encode
 
+from smsactivator import alarms
 from smsactivator.common.errors import Invalid, Refused
+from smsactivator.common.links import admin_url
 from smsactivator.common.queueing import queue
 from smsactivator.common.seen import TOLD, in_words, outdated
 from smsactivator.models import PasswordLink, StaffChange
@@ -227,7 +229,7 @@ def send_links() -> int:
     done = 0
     while link := _claim():
         # One that fails is tried again later, whatever happens to the others.
-        if _mail(link):
+        if link.attempts <= TRIES and _mail(link):
             done += 1
     return done
 
@@ -236,7 +238,7 @@ def _claim() -> PasswordLink | None:
     now = timezone.now()
     with transaction.atomic():
         # A moment after now is no evidence of a try.
-        waiting = PasswordLink.objects.filter(sent_at=None, attempts__lt=TRIES).exclude(
+        waiting = PasswordLink.objects.filter(sent_at=None, attempts__lte=TRIES).exclude(
             tried_at__gt=now - RETRY, tried_at__lte=now
         )
         link = waiting.select_for_update(no_key=True, skip_locked=True, of=("self",)).first()
@@ -244,7 +246,27 @@ def _claim() -> PasswordLink | None:
             return None
         link.attempts, link.tried_at = link.attempts + 1, now
         link.save(update_fields=["attempts", "tried_at"])
+        # One that died in the last try is found here too, so each that is given up is told once.
+        if link.attempts > TRIES:
+            _give_up(link)
     return link
+
+
+def _give_up(link: PasswordLink) -> None:
+    page = admin_url("auth_user_change", link.user_id)
+    alarms.keep(
+        "A link to choose a password was not sent",
+        f"The mail was given up after {TRIES} tries. For whom: {page}\n"
+        "  Is the address right, and does the mail server answer? Then send another link.",
+    )
+
+
+def not_sent(user: User) -> str:
+    """What became of the newest link of somebody, unless it was sent."""
+    link = user.password_links.order_by("-pk").first()
+    if link is None or link.sent_at is not None:
+        return ""
+    return "Not sent" if link.attempts > TRIES else "On its way"
 
 
 def _mail(link: PasswordLink) -> bool:

@@ -179,6 +179,7 @@ INVITE = Action(
     offered=lambda _person, _row: True,
     run=lambda _person, _row, _typed: Done(""),
 )
+LINK = {"Not sent": BAD, "On its way": QUIET}
 INVITED = ("name", "email", "roles", "reason")
 CHANGED = (*INVITED, "administrator", "seen")
 
@@ -223,6 +224,7 @@ class UserAdmin(ReadOnlyAdmin):
 
     def facts(self, request: HttpRequest, obj: User) -> Iterator[Facts]:
         """Who they are and what they may."""
+        link = staff.not_sent(obj)
         yield Facts(
             "Person",
             [
@@ -232,6 +234,7 @@ class UserAdmin(ReadOnlyAdmin):
                 ("State", self.standing(obj)),
                 ("Roles", self.roles(obj)),
                 ("Password", "Chosen" if obj.has_usable_password() else "None yet"),
+                *([("Link for it", badge(link, LINK[link]))] if link else []),
                 ("Last log-in (UTC)", self.last_in(obj)),
             ],
         )

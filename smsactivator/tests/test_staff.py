@@ -19,7 +19,7 @@ from time_machine import travel
 
 from smsactivator import roles, staff
 from smsactivator.common.timeline import timeline
-from smsactivator.models import PasswordLink, StaffChange
+from smsactivator.models import Alarm, PasswordLink, StaffChange
 from smsactivator.tests import world
 from smsactivator.tests.test_admin_roles import AUDITOR, FINANCE, SENIOR, SUPPORT
 from wallet.models import RoleLimit
@@ -160,6 +160,58 @@ def test_a_mail_server_that_refuses_is_asked_again_later(
     assert staff.send_links() == 0
     with travel(timezone.now() + staff.RETRY + timedelta(seconds=1), tick=False):
         assert staff.send_links() == 1
+
+
+def refused_five_times(settings: Any) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
+    with travel(timezone.now(), tick=False) as clock:
+        for _ in range(5):
+            assert staff.send_links() == 0
+            clock.shift(staff.RETRY + timedelta(seconds=1))
+        settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+        assert (staff.send_links(), staff.send_links()) == (0, 0)
+
+
+def test_a_link_that_is_given_up_is_told_once_and_without_the_address(
+    admin: User, settings: Any
+) -> None:
+    ann = invited(admin)
+
+    refused_five_times(settings)
+
+    [alarm] = Alarm.objects.all()
+    assert (alarm.cause, alarm.count) == ("A link to choose a password was not sent", 1)
+    assert reverse("admin:auth_user_change", args=[ann.pk]) in alarm.text
+    assert "ann.lee" not in alarm.text
+    assert mail.outbox == []
+
+
+def test_the_person_s_page_says_that_the_link_was_not_sent_until_another_is(
+    admin: User, settings: Any
+) -> None:
+    ann = invited(admin)
+    page = reverse("admin:auth_user_change", args=[ann.pk])
+    assert "On its way" in seated(admin).get(page).content.decode()
+
+    refused_five_times(settings)
+
+    assert "Not sent" in seated(admin).get(page).content.decode()
+    staff.send_link(admin, ann.pk, reason="The mail server is back")
+    assert staff.send_links() == 1
+    shown = seated(admin).get(page).content.decode()
+    assert "Not sent" not in shown
+    assert "On its way" not in shown
+
+
+def test_who_dies_in_the_fifth_try_leaves_it_to_be_told(admin: User) -> None:
+    invited(admin)
+    PasswordLink.objects.update(attempts=5, tried_at=timezone.now() - staff.RETRY)
+
+    assert staff.send_links() == 0
+
+    assert Alarm.objects.get().count == 1
+    assert mail.outbox == []
 
 
 def test_a_try_of_a_clock_that_ran_ahead_is_no_try(admin: User) -> None:
