@@ -58,10 +58,10 @@ def look(upstream_id: int) -> bool:
     free = Q(look_lease_until=None) | due("look_lease_until", started_at, LEASE)
     if not Upstream.objects.filter(free, pk=upstream_id).update(look_lease_until=lease):
         return False
-    upstream = Upstream.objects.get(pk=upstream_id)
-    set_deadlines_right(upstream)
     stored: list[_Findings] = []
     try:
+        upstream = Upstream.objects.get(pk=upstream_id)
+        set_deadlines_right(upstream)
         _look(upstream, client_for(upstream), started_at, stored)
     except UpstreamError as problem:
         log.warning("upstream %s: %s", upstream.code, problem)

@@ -669,6 +669,18 @@ def test_what_a_look_left_is_waited_for_though_another_number_stayed_unclear(
     assert automatic.sweep() == 2
 
 
+def test_a_look_that_cannot_set_deadlines_right_gives_its_lease_back(upstream, monkeypatch):
+    def dies(_):
+        raise OperationalError
+
+    monkeypatch.setattr(polling, "set_deadlines_right", dies)
+
+    with pytest.raises(OperationalError):
+        polling.look(upstream.pk)
+
+    assert Upstream.objects.get(pk=upstream.pk).look_lease_until is None
+
+
 def test_a_stranger_with_an_sms_is_given_to_nobody(sim, upstream, offer):
     sim.inject("getNumberV2", Fault.lost())
     order = bought(offer)
