@@ -130,7 +130,8 @@ def oldest_unlooked() -> datetime | None:
     now = timezone.now()
     unlooked = (
         Q(upstream__looked_at=None)
-        | Q(upstream__looked_at__lt=F("deadline"))
+        # An unfinished look reaches to exactly the oldest deadline that it left.
+        | Q(upstream__looked_at__lte=F("deadline"))
         | ahead("upstream__looked_at", now)
     )
     oldest: datetime | None = Order.objects.filter(

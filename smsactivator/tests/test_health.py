@@ -16,7 +16,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from orders.models import Order
+from orders.models import Order, Upstream
 from refunds import automatic
 from refunds.models import Sweep
 from refunds.tests import world
@@ -172,6 +172,16 @@ def test_an_order_that_nobody_looks_at_is_bad(clock):
         "worker of the queue looks running?",
         unlooked=181.0,
     )
+
+
+def test_the_order_that_an_unfinished_look_left_waits_for_the_next(clock):
+    order = world.allocated()
+    clock.shift(configured.ORDER_SLA + timedelta(minutes=1))
+    # Such a look counts for the deadlines before the oldest that it left.
+    Upstream.objects.update(looked_at=order.deadline, unfinished_at=timezone.now())
+    swept()
+
+    assert health() == report(unlooked=60.0)
 
 
 @pytest.mark.parametrize("way", ["email", "api"])
