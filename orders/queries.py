@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from django.conf import settings
-from django.db.models import Count, F, Min, Q, QuerySet, Sum
-from django.db.models.functions import Coalesce
+from django.db.models import Count, F, Min, Q, QuerySet, Sum, Value
+from django.db.models.functions import Coalesce, Greatest, Now
 from django.utils import timezone
 
 from orders.models import OPEN, Order, State, Upstream
-from smsactivator.common.moments import ahead, unless_ahead
+from smsactivator.common.moments import SKEW, ahead, unless_ahead
 from smsactivator.common.money import usd
 
 BEFORE_ALL = datetime(1970, 1, 1, tzinfo=UTC)
@@ -45,6 +45,16 @@ def overdue_by_upstream() -> list[Q]:
         Q(state=State.AWAITING_SMS, upstream=upstream.pk, deadline__lt=last_word(upstream))
         for upstream in Upstream.objects.all()
     ]
+
+
+def placed_by_a_clock_ahead(now: datetime) -> Q:
+    """Orders placed further after now than any clock that is right can have placed them.
+
+    Both our clock and the database's must say so: to one that is behind, all that others have just
+    placed seems to be.
+    """
+    latest = Greatest(Value(now), Now())
+    return Q(placed_at__gt=latest + (settings.ALLOCATION_TIMEOUT + SKEW))
 
 
 def last_word(upstream: Upstream) -> datetime:

@@ -22,14 +22,13 @@ from django_fsm import TransitionNotAllowed, can_proceed
 
 from orders.locking import claim, lock_one
 from orders.models import REFUNDED, Order, State, UpstreamSide
-from orders.queries import overdue_by_upstream
+from orders.queries import overdue_by_upstream, placed_by_a_clock_ahead
 from refunds import policy
 from refunds.models import Sweep
 from refunds.policy import Clause, Outcome, Version
 from smsactivator.common import history
 from smsactivator.common.errors import Refused
 from smsactivator.common.history import Actor
-from smsactivator.common.moments import ahead
 from wallet import ledger
 from wallet.models import Account, Transfer
 
@@ -119,7 +118,7 @@ def refund_unallocated(limit: int = BATCH) -> int:
     now = timezone.now()
     too_old = Q(placed_at__lt=now - settings.ALLOCATION_TIMEOUT)
     # Placed by a clock that was ahead, and not allocated by any that is right.
-    too_old |= ahead("placed_at", now, settings.ALLOCATION_TIMEOUT)
+    too_old |= placed_by_a_clock_ahead(now)
     unallocated = (
         _orders()
         .filter(too_old | Q(refused_at__isnull=False), state=State.PLACED)

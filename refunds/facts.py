@@ -10,7 +10,7 @@ from django.db.models import Sum
 from django.utils import timezone
 
 from orders.models import REFUNDED, Order, State
-from orders.queries import last_word
+from orders.queries import last_word, placed_by_a_clock_ahead
 from refunds import policy
 from refunds.policy import Facts, Verdict
 from smsactivator.common.moments import is_ahead
@@ -23,7 +23,8 @@ def facts_of(
     """What is known of an order now (or was at ``at``), with what is ``reported`` of it, by whom.
 
     An order that has ended is judged at its end; of its customer's account, what is known now,
-    unless the price went back by itself. Four queries at most beside the order's row.
+    unless the price went back by itself. Four queries at most beside the order's row; a fifth
+    for one that seems to be placed after now.
     """
     refunded = order.refunds.aggregate(sum=Sum("amount"))["sum"] or Decimal(0)
     state = Wallet.objects.values_list("state", flat=True).get(pk=order.customer_id)
@@ -36,7 +37,21 @@ def facts_of(
         reported=reported,
         reported_by=reported_by,
         at=at,
+        clock_behind=at is None and _is_our_clock_behind(order),
     )
+
+
+def _is_our_clock_behind(order: Order) -> bool:
+    """Whether an open order seems to be placed after now by our own clock alone.
+
+    The database's has to agree, as it has for the refund. One that ended was judged by both.
+    """
+    now = timezone.now()
+    if order.ended_at is not None or not is_ahead(
+        order.placed_at, now, settings.ALLOCATION_TIMEOUT
+    ):
+        return False
+    return not Order.objects.filter(placed_by_a_clock_ahead(now), pk=order.pk).exists()
 
 
 def is_sms_ruled_out(order: Order) -> bool:
@@ -61,6 +76,7 @@ def read(
     reported: str = "",
     reported_by: str = "",
     at: datetime | None = None,
+    clock_behind: bool = False,
 ) -> Facts:
     """The facts of an order's row and of what was found beside it; asks the database nothing."""
     moment = at or order.ended_at or timezone.now()
@@ -83,7 +99,10 @@ def read(
             order.allocated_at is None
             and (
                 moment - order.placed_at > settings.ALLOCATION_TIMEOUT
-                or is_ahead(order.placed_at, moment, settings.ALLOCATION_TIMEOUT)
+                or (
+                    not clock_behind
+                    and is_ahead(order.placed_at, moment, settings.ALLOCATION_TIMEOUT)
+                )
             )
         ),
         sms_ruled_out=sms_ruled_out,

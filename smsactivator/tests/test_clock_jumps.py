@@ -23,6 +23,7 @@ from orders import allocation, polling, releasing, rentals
 from orders.models import Offer, Order, State, Upstream, UpstreamSide
 from orders.upstreams.simulator import Fault
 from refunds import automatic
+from refunds.facts import facts_of
 from refunds.models import Refund, Sweep
 from refunds.policy import Clause
 from refunds.tests import world
@@ -201,6 +202,28 @@ def test_an_order_placed_by_a_clock_that_was_ahead_is_allocated_or_refunded(
     assert state_of(order) == State.AWAITING_SMS
     assert state_of(lost) == State.ALLOCATION_FAILED
     assert Refund.objects.get(order=lost).clause == Clause.ALLOCATION_FAILED
+
+
+def test_a_sweeper_whose_clock_is_behind_refunds_no_order_that_was_just_placed(offer, clock):
+    order = world.buying(world.place(what=offer))
+    clock.shift(-(configured.ALLOCATION_TIMEOUT + 10 * SECOND))
+
+    assert automatic.sweep() == 0
+
+    assert state_of(order) == State.PLACED
+    assert not facts_of(order).allocation_timed_out
+
+
+def test_the_facts_of_an_order_placed_by_a_clock_that_was_ahead_are_those_of_the_sweep(
+    offer, ahead
+):
+    with ahead():
+        order = world.buying(world.place(what=offer))
+    assert facts_of(order).allocation_timed_out
+
+    assert automatic.sweep() == 1
+
+    assert facts_of(Order.objects.get(pk=order.pk)).allocation_timed_out
 
 
 def test_a_rental_is_asked_for_again_at_once(sim, upstream, clock, ahead):
