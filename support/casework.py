@@ -145,12 +145,15 @@ def let_go(ticket: Ticket) -> None:
 
 
 def is_claimed(ticket: Ticket, now: datetime) -> bool:
-    """Whether somebody's claim lasts; one for longer than claims last was never given."""
+    """Whether somebody's claim lasts; one for twice as long as claims last was never given.
+
+    Less than that may be seen by a machine whose clock is behind, and the claim holds.
+    """
     until = ticket.claimed_until
     return (
         until is not None
         and until > now
-        and not moments.is_ahead(until, now, settings.TICKET_LEASE)
+        and not moments.is_ahead(until, now, 2 * settings.TICKET_LEASE)
     )
 
 

@@ -96,7 +96,9 @@ def flag_lost(limit: int = 500) -> int:
         lost = list(
             Outbound.objects.select_for_update(no_key=True, skip_locked=True)
             .filter(
-                due("due_at", timezone.now(), settings.OUTBOX_LEASE), state=Outbound.State.SENDING
+                # Twice what is given: a worker whose clock is behind ends no attempt of others.
+                due("due_at", timezone.now(), 2 * settings.OUTBOX_LEASE),
+                state=Outbound.State.SENDING,
             )
             .order_by("due_at")[:limit]
         )

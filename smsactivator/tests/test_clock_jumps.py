@@ -286,6 +286,15 @@ def test_an_attempt_whose_lease_seems_to_last_for_hours_is_flagged(ahead):
     assert Outbound.objects.get(pk=outbound.pk).state == Outbound.State.UNKNOWN
 
 
+def test_a_mail_that_is_being_sent_is_not_flagged_by_a_worker_whose_clock_is_behind(clock):
+    outbound = threads.delivery("email")
+    assert delivery._claim(outbound.pk)
+    clock.shift(-configured.OUTBOX_LEASE)
+
+    assert delivery.flag_lost() == 0
+    assert Outbound.objects.get(pk=outbound.pk).state == Outbound.State.SENDING
+
+
 def test_an_export_is_taken_from_a_worker_that_was_last_heard_of_after_now(ahead, monkeypatch):
     queued: list[int] = []
     monkeypatch.setattr(
@@ -307,6 +316,15 @@ def test_a_claim_for_longer_than_claims_last_is_nobody_s(ahead):
         casework.claim(agent("ann"), ticket.pk)
 
     assert casework.claim(agent("bob"), ticket.pk).claimed_by.username == "bob"
+
+
+def test_a_colleague_s_claim_holds_on_a_machine_whose_clock_is_behind(clock):
+    ticket = ask()
+    casework.claim(agent("ann"), ticket.pk)
+    clock.shift(-configured.TICKET_LEASE)
+
+    with pytest.raises(casework.ClaimedByOther):
+        casework.claim(agent("bob"), ticket.pk)
 
 
 def test_nobody_has_a_ticket_open_after_now(ahead):
