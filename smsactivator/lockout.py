@@ -17,6 +17,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
+from smsactivator.common.moments import SKEW
+
 # Wrong passwords that lock, in multiples of LOGIN_FAILURES, which locks an account at an address:
 ACCOUNT_TIMES = 5  # of one account, from wherever
 ADDRESS_TIMES = 10  # from one address, to whatever account
@@ -54,13 +56,18 @@ class Limits(AxesDatabaseHandler):
         now = timezone.now()
         # What a clock that ran ahead wrote down is no evidence.
         lately = AccessAttempt.objects.filter(
-            attempt_time__gt=now - settings.LOGIN_LOCK, attempt_time__lte=now
+            attempt_time__gt=now - settings.LOGIN_LOCK, attempt_time__lte=now + SKEW
         )
-        name, address = account(request, credentials), client_address(request)
-        by_account, by_address = lately.filter(username=name), lately.filter(ip_address=address)
+        by_account = lately.filter(username=account(request, credentials))
+        of_account = _failures(by_account) // ACCOUNT_TIMES
+        address = client_address(request)
+        if address is None:
+            # Over a Unix socket, say: those without an address have nothing else in common.
+            return of_account
+        by_address = lately.filter(ip_address=address)
         return max(
             _failures(by_account & by_address),
-            _failures(by_account) // ACCOUNT_TIMES,
+            of_account,
             _failures(by_address) // ADDRESS_TIMES,
         )
 

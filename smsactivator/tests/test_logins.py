@@ -19,6 +19,7 @@ from time_machine import travel
 
 from smsactivator import lockout, sessions
 from smsactivator.common.links import admin_url
+from smsactivator.common.moments import SKEW
 from smsactivator.common.periods import Period
 from smsactivator.tests import world
 from smsactivator.tests.test_admin_roles import ADMIN, AUDITOR, FINANCE, SENIOR, SUPPORT
@@ -120,6 +121,30 @@ def test_failures_of_a_clock_that_ran_ahead_lock_nobody() -> None:
         fail("ann", 5)
     with travel(NOON, tick=False):
         assert log_in("ann", PASSWORD).status_code == 302
+
+
+def test_failures_of_a_clock_that_is_a_little_ahead_count() -> None:
+    member()
+    with travel(NOON + SKEW, tick=False):
+        fail("ann", 5)
+    with travel(NOON, tick=False):
+        assert log_in("ann", PASSWORD).status_code == 429
+
+
+def test_who_has_no_address_does_not_lock_out_all_others_without_one() -> None:
+    member("bob")
+    for number in range(settings.LOGIN_FAILURES * lockout.ADDRESS_TIMES):
+        fail(f"nobody{number}", 1, "")
+
+    assert log_in("bob", PASSWORD, "").status_code == 302
+
+
+def test_without_an_address_the_limit_of_the_account_stays() -> None:
+    member()
+    assert fail("ann", 24, "") == [200] * 24
+
+    assert fail("ann", 1, "") == [429]
+    assert log_in("ann", PASSWORD, "").status_code == 429
 
 
 def test_a_log_in_forgets_the_failures_before_it() -> None:
