@@ -1272,7 +1272,7 @@ def test_an_administrator_adds_a_method_with_its_history() -> None:
         ({"code": "USDT-TRON"}, "Payout method with this Code already exists."),
         (
             {"currency": "USDT", "network": "TRON"},
-            "Payout method with this Currency and Network already exists.",
+            "There is a payout method of this currency on this network already.",
         ),
         ({"reason": ""}, "This field is required."),
     ],

@@ -22,7 +22,7 @@ from smsactivator.common.seen import Outdated
 from smsactivator.tests import payouts as shown
 from smsactivator.tests import world
 from smsactivator.tests.payouts import HASH, OTHER_HASH
-from smsactivator.tests.test_actions import CLOSES, FINANCE, OWN, SET_UP, TABLE, Shop, books
+from smsactivator.tests.test_actions import CLOSES, FILES, FINANCE, OWN, SET_UP, TABLE, Shop, books
 from smsactivator.tests.test_payout_pages import People, client_of, people, plain
 from support import calendars
 from support.models import Calendar, CalendarException
@@ -227,9 +227,11 @@ def test_the_walk_meets_every_action_that_there_is() -> None:
         for action in actions
     }
     walked = {(page, name) for page, name, *_ in WALKED}
-    # Closes are walked where books are sealed: test_finance_pages.py.
-    assert every == walked | CLOSES
-    assert walked >= OWN | SET_UP
+    # Closes are walked where books are sealed: test_finance_pages.py. People: test_staff.py.
+    people = {(page, name) for page, name in SET_UP if page == "auth_user"}
+    # A file is added to a claim whatever became of it.
+    assert every == walked | CLOSES | people | FILES
+    assert walked >= OWN | (SET_UP - people)
     assert walked >= NEVER_STALE
 
 

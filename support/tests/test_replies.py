@@ -11,8 +11,9 @@ from django.core.exceptions import PermissionDenied
 
 from smsactivator.common.errors import Invalid
 from smsactivator.common.files import FileRefused, Upload
+from smsactivator.common.seen import Outdated
 from support import casework, outbox, replies
-from support.casework import ClaimedByOther, Outdated, RefundUndecided, TicketClosed
+from support.casework import ClaimedByOther, RefundUndecided, TicketClosed
 from support.inbound import KeyConflict, TextRefused
 from support.locking import TicketUnknown
 from support.models import LONGEST_BODY, Message, Outbound, Ticket
