@@ -249,8 +249,9 @@ def approve(person: Any, request_id: int, *, reason: str = "") -> RefundRequest:
         asked = _lock_undecided(person, request_id)
         if asked.requested_by_id == person.pk:
             raise OwnRequest("You requested this yourself, so somebody else approves it.")
-        refuse_part(asked, person)
-        _refuse_ruled_meanwhile(asked)
+        if asked.further_to_id is not None:
+            refuse_part(asked, person)
+        refuse_ruled_meanwhile(asked)
         _refuse_goodwill(asked, person)
         asked.against_verdict = is_against(asked)
         if asked.against_verdict and not reason.strip():
@@ -311,7 +312,8 @@ def deny(person: Any, request_id: int, *, reason: str) -> RefundRequest:
     with transaction.atomic():
         lock(person)
         asked = _lock_undecided(person, request_id, to_deny=True)
-        refuse_part(asked, person)
+        if asked.further_to_id is not None:
+            refuse_part(asked, person)
         if not person.has_perm("refunds.decide_escalated_refund"):
             # Nothing moves, so the day's limit stays as it is.
             limit = RoleLimit.Decision.DECIDED_REFUND
@@ -541,9 +543,8 @@ def ruled(order_id: int) -> QuerySet[RefundRequest]:
 
 
 def refuse_part(asked: RefundRequest, person: Any) -> None:
-    """Raise OwnRequest for who decides on a further request and took part before."""
-    if asked.further_to_id is not None:
-        _refuse_part(ruled(asked.order_id).exclude(pk=asked.pk), person)
+    """Raise OwnRequest for who took part in a final decision on the same order."""
+    _refuse_part(ruled(asked.order_id).exclude(pk=asked.pk), person)
 
 
 def took_part(person: Any, *rulings: RefundRequest) -> bool:
@@ -586,14 +587,24 @@ def _final_decision(order: Order, person: Any, evidence: Evidence | None) -> Ref
     return ruling
 
 
-def _refuse_ruled_meanwhile(asked: RefundRequest) -> None:
+def refuse_ruled_meanwhile(asked: RefundRequest) -> None:
     """Raises FinallyDecided when another request of the order was denied for good meanwhile."""
-    since = ruled(asked.order_id).filter(
-        resolved_at__gt=asked.requested_at,
-        state__in=[RefundRequest.State.UPHELD, RefundRequest.State.DISMISSED],
-    )
-    if (ruling := since.first()) is not None:
-        raise _final(ruling)
+    if rulings := ruled_meanwhile(asked, ruled(asked.order_id)):
+        raise _final(rulings[0])
+
+
+def ruled_meanwhile(asked: RefundRequest, rulings: Iterable[RefundRequest]) -> list[RefundRequest]:
+    """Which of these denied the order for good after this was asked for, and before it was
+    disputed, if it was: what was disputed before that goes on.
+    """
+    return [
+        ruling
+        for ruling in rulings
+        if ruling.state in {RefundRequest.State.UPHELD, RefundRequest.State.DISMISSED}
+        and ruling.resolved_at is not None
+        and ruling.resolved_at > asked.requested_at
+        and (asked.disputed_at is None or ruling.resolved_at < asked.disputed_at)
+    ]
 
 
 def _final(ruling: RefundRequest) -> FinallyDecided:

@@ -20,6 +20,7 @@ from refunds.decisions import (
     is_against,
     lock_request,
     refuse_part,
+    refuse_ruled_meanwhile,
 )
 from refunds.models import RefundRequest
 from smsactivator.common import history
@@ -62,7 +63,7 @@ def uphold(person: Any, request_id: int, *, reason: str) -> RefundRequest:
     """Agree with the denial. It is final. Locks the person, the request.
 
     Raises PermissionDenied, ReasonMissing, RequestUnknown, AlreadyDecided, OwnRequest for one who
-    took part before.
+    took part before, in this or in another dispute of the order.
     """
     with transaction.atomic():
         asked = _take(person, request_id, reason)
@@ -75,10 +76,12 @@ def overturn(person: Any, request_id: int, *, reason: str) -> RefundRequest:
     """Grant what was denied: the wallet is credited in this transaction. It is final.
 
     Locks the person, the request, the order, the wallet. Raises as ``uphold`` and as
-    ``refunds.decisions.approve``.
+    ``refunds.decisions.approve``, FinallyDecided too: when another request of the order was denied
+    for good before this one was disputed.
     """
     with transaction.atomic():
         asked = _take(person, request_id, reason)
+        refuse_ruled_meanwhile(asked)
         asked.overturn()
         asked.against_verdict = is_against(asked)
         fields = (*RESOLVED, "against_verdict")

@@ -190,6 +190,47 @@ def test_what_waited_when_another_request_was_decided_for_good_is_not_granted(
     decisions.deny(other, second.pk, reason="Decided for good")
 
 
+def two_denied(agent: Any, colleague: Any, *, both_disputed: bool) -> list[RefundRequest]:
+    """Two denials of one order under two clauses; the first, or both, are disputed."""
+    order = world.delivered("1")
+    first = world.requested(agent, order, "0.4")
+    decisions.deny(colleague, first.pk, reason="No evidence")
+    second = world.requested(agent, order, "0.3", clause=Clause.WRONG_SERVICE)
+    disputes.dispute(first.pk, actor=world.TESTER)
+    if both_disputed:
+        decisions.deny(person("Senior agent"), second.pk, reason="No evidence")
+        disputes.dispute(second.pk, actor=world.TESTER)
+    return [first, second]
+
+
+@pytest.mark.parametrize("resolved", [disputes.uphold, disputes.dismiss])
+def test_what_is_disputed_after_another_request_was_decided_for_good_is_not_overturned(
+    agent, colleague, senior, other, third, resolved
+):
+    first, second = two_denied(agent, colleague, both_disputed=False)
+    resolved(senior, first.pk, reason="Still none")
+    decisions.deny(third, second.pk, reason="Decided for good")
+    disputes.dispute(second.pk, actor=world.TESTER)
+
+    with pytest.raises(decisions.FinallyDecided, match=f"Refund request {first.pk} was denied"):
+        disputes.overturn(other, second.pk, reason="Well")
+    assert world.balance(first.order.customer) == 9
+    assert disputes.uphold(other, second.pk, reason="Decided for good").state == "upheld"
+
+
+def test_what_both_were_disputed_before_the_decision_stays_open_to_who_took_no_part(
+    agent, colleague, senior, other
+):
+    first, second = two_denied(agent, colleague, both_disputed=True)
+    disputes.uphold(senior, first.pk, reason="Still none")
+    for resolved in RESOLVED:
+        with pytest.raises(OwnRequest, match="took part in the earlier decision on this order"):
+            resolved(senior, second.pk, reason="Well")
+    assert world.balance(first.order.customer) == 9
+    disputes.overturn(other, second.pk, reason="It shows the wrong service")
+    assert world.balance(first.order.customer) == Decimal("9.3")
+
+
 def test_what_can_be_done_next_names_the_final_decision_and_nothing_against_it(
     agent, colleague, senior
 ):
@@ -268,3 +309,29 @@ def test_the_database_fixes_the_evidence_and_grants_nothing_that_was_decided_for
             "its terms",
             decide(asked, "denied", person("Senior agent"), f", {assignment}"),
         )
+
+
+def test_the_database_overturns_nothing_that_was_disputed_after_its_order_was_decided_for_good(
+    agent, colleague, senior, other, third
+):
+    first, second = two_denied(agent, colleague, both_disputed=False)
+    disputes.uphold(senior, first.pk, reason="Still none")
+    decisions.deny(third, second.pk, reason="Decided for good")
+    disputes.dispute(second.pk, actor=world.TESTER)
+    assert_refused(
+        RESTRICT,
+        "was decided for good since it was asked for",
+        resolve(second, "overturned", other),
+    )
+
+
+def test_the_database_lets_nobody_resolve_a_second_dispute_of_an_order_who_took_part_in_the_first(
+    agent, colleague, senior, other
+):
+    first, second = two_denied(agent, colleague, both_disputed=True)
+    disputes.uphold(senior, first.pk, reason="Still none")
+    part = "took part in an earlier decision on its order"
+    for who in (colleague, senior):
+        for state in ("upheld", "overturned", "dismissed"):
+            assert_refused(RESTRICT, part, resolve(second, state, who))
+    run(resolve(second, "upheld", other))

@@ -19,7 +19,7 @@ from orders import privacy
 from orders.admin import SIDE_TONES, STATE_TONES, order_link
 from orders.models import Order, Sms, State, UpstreamSide
 from refunds import policy
-from refunds.decisions import Rooms, rooms, took_part
+from refunds.decisions import Rooms, rooms, ruled_meanwhile, took_part
 from refunds.explaining import ruling_words
 from refunds.models import RefundRequest
 from refunds.timelines import request_link
@@ -641,19 +641,21 @@ def _panels(
 
 
 def _further_panel(panel: dict[str, Any], one: CaseRequest, file: CaseFile, person: Any) -> None:
-    """What a further request's panel says more, and who has no part in it."""
+    """What a panel says more after a final decision on the order, and who has no part in it."""
     asked = one.request
-    ruled = [
-        ruling
-        for ruling in file.decided_before(asked)
-        if ruling.state in {RefundRequest.State.UPHELD, RefundRequest.State.DISMISSED}
-        and ruling.resolved_at is not None
-        and ruling.resolved_at > asked.requested_at
-    ]
-    if ruled and any(act[0] == "approve" for act in panel["acts"]):
-        # As refunds.decisions.approve refuses it.
-        panel["acts"] = [act for act in panel["acts"] if act[0] != "approve"]
+    before = file.decided_before(asked)
+    ruled = ruled_meanwhile(asked, before)
+    granting = {"approve", "overturn"}
+    if ruled and any(act[0] in granting for act in panel["acts"]):
+        # As refunds.decisions.approve and refunds.disputes.overturn refuse it.
+        panel["acts"] = [act for act in panel["acts"] if act[0] not in granting]
         panel["why_not"] = f"{ruled[-1]} was decided for good meanwhile: this is not granted."
+    disputed = asked.state == RefundRequest.State.DISPUTED
+    earlier = [ruling for ruling in before if ruling.resolved_at]
+    bars = disputed or asked.further_to_id is not None
+    if bars and panel["acts"] and took_part(person, *earlier):
+        panel["acts"] = []
+        panel["why_not"] = "You took part in the earlier decision, so another senior agent decides."
     if asked.further_to_id is None:
         return
     panel["title"] += ", further to a final decision"
@@ -665,10 +667,6 @@ def _further_panel(panel: dict[str, Any], one: CaseRequest, file: CaseFile, pers
         else "#thread",
         asked.evidence,
     )
-    earlier = [ruling for ruling in file.decided_before(asked) if ruling.resolved_at]
-    if panel["acts"] and took_part(person, *earlier):
-        panel["acts"] = []
-        panel["why_not"] = "You took part in the earlier decision, so another senior agent decides."
 
 
 def _as_it_is(*, live: bool) -> list[tuple[str, str, str]]:

@@ -10,9 +10,9 @@ from django.utils import timezone
 
 from refunds.models import RefundRequest
 from refunds.policy import Clause
+from smsactivator.common.files import Upload
 from smsactivator.common.links import admin_url
-from support import cases, inbound
-from support.attachments import Upload
+from support import cases, casework, inbound
 from support.models import Message, Ticket, TicketRefund
 from support.reports import By, Period, decisions
 from support.tests.test_case_page import (
@@ -216,6 +216,33 @@ def test_what_waited_when_the_order_was_decided_for_good_is_offered_to_be_denied
         409,
         "escalated",
     )
+
+
+def test_what_is_disputed_after_the_order_was_decided_for_good_is_not_offered_to_be_overturned(
+    sonia, sam, sue
+):
+    ticket, first = denied(agent())
+    second = refund(
+        agent(), ticket, first.order, clause=Clause.WRONG_SERVICE, reason="Not ours either"
+    )
+    write(ticket, "I do not agree")
+    decide(cases.uphold, sonia, ticket, first, reply_body="No.", then="open")
+    casework.take_over(sue, ticket.pk)
+    decide(cases.deny, sue, ticket, second, reply_body="No.", then="open")
+    write(ticket, "I do not agree with that either")
+
+    shown = panel(page(sam, ticket), f"decide-{second.pk}")
+    assert buttons(shown) == ["uphold", "dismiss"]
+    assert f"{first} was decided for good meanwhile: this is not granted." in text(shown)
+    typed = {"request": second.pk, "reason": "So", "body": "Yes"}
+    casework.take_over(sam, ticket.pk)
+    assert "It is not asked a second time" in " ".join(
+        refusals(post(sam, ticket, "overturn", **typed))
+    )
+    shown = panel(page(sonia, ticket), f"decide-{second.pk}")
+    assert buttons(shown) == []
+    assert "You took part in the earlier decision" in text(shown)
+    assert RefundRequest.objects.get(pk=second.pk).state == "disputed"
 
 
 def test_it_is_marked_in_lists_on_its_page_and_in_the_report(ruling, ticket, sam):
