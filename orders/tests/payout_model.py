@@ -19,11 +19,14 @@ OPEN = WAITING | {"exported", "submitted", "failed"}
 
 @dataclass
 class Purse:
-    """A wallet; ``taken`` is what the termination in force took from it."""
+    """A wallet; ``taken`` is what the termination in force took from it, ``refused`` whether
+    nothing is paid out to its address.
+    """
 
     balance: Decimal = Decimal(0)
     state: str = "active"
     taken: Decimal = Decimal(0)
+    refused: bool = False
 
 
 @dataclass
@@ -85,6 +88,10 @@ class Model:
         state = self.purses[purse].state
         return {"frozen": "PayoutWalletRefused", "forfeited": "WalletForfeited"}.get(state, "ok")
 
+    def _may_be_sent(self, purse: int) -> str:
+        stopped = self._stopped(purse)
+        return "AddressRefused" if stopped == "ok" and self.purses[purse].refused else stopped
+
     def deposit(self, purse: int, amount: Decimal) -> str:
         refusals = {"forfeited": "WalletForfeited", "closed": "WalletClosed"}
         if refusal := refusals.get(self.purses[purse].state):
@@ -98,6 +105,8 @@ class Model:
         one = self.purses[purse]
         whole = one.balance // CENT * CENT
         wanted = whole if amount is None else amount
+        if one.refused:
+            return "AddressRefused", wanted
         if amount is not None and amount % CENT:
             return "PayoutAmountRefused", wanted
         if self._stopped(purse) != "ok":
@@ -125,8 +134,8 @@ class Model:
             return "PayoutElsewhere"
         if by in {wish.by, wish.again_by, wish.first}:
             return "OwnRequest"
-        if self._stopped(wish.purse) != "ok":
-            return self._stopped(wish.purse)
+        if self._may_be_sent(wish.purse) != "ok":
+            return self._may_be_sent(wish.purse)
         if wish.state == "first_approved":
             wish.second, wish.state = by, "approved"
         else:
@@ -183,13 +192,26 @@ class Model:
         wish = self.wishes[number]
         if wish.state == "failed":
             return "ok"
-        if wish.state not in {"exported", "submitted", "paid"}:
-            return "PayoutElsewhere"
         if wish.state == "paid":
-            self._between("paid", "pending", wish.amount)
+            return "PaidAlready"
+        if wish.state not in {"exported", "submitted"}:
+            return "PayoutElsewhere"
+        self._failed(wish, by)
+        return "ok"
+
+    def come_back(self, number: int, hash_: str, by: str) -> str:
+        wish = self.wishes[number]
+        if wish.state != "paid":
+            return "PayoutElsewhere"
+        if wish.hash != hash_:
+            return "ResultConflict"
+        self._between("paid", "pending", wish.amount)
+        self._failed(wish, by)
+        return "ok"
+
+    def _failed(self, wish: Wish, by: str) -> None:
         wish.state, wish.failed_by = "failed", by
         wish.told.append("failed")
-        return "ok"
 
     def report(self, number: int, word: str, hash_: str, by: str, uploader: str) -> bool:
         """A row of a result file that was not applied yet; whether it is now."""
@@ -219,8 +241,8 @@ class Model:
             return "PayoutElsewhere"
         if self._undecided(wish):
             return "BatchNotHandedOver"
-        if self._stopped(wish.purse) != "ok":
-            return self._stopped(wish.purse)
+        if self._may_be_sent(wish.purse) != "ok":
+            return self._may_be_sent(wish.purse)
         wish.state, wish.attempt, wish.again_by = "requested", wish.attempt + 1, by
         wish.first = wish.second = wish.hash = wish.failed_by = ""
         wish.lot = None
@@ -246,7 +268,7 @@ class Model:
         taken: dict[int, int] = {}
         for number in sorted(numbers):
             wish = self.wishes[number]
-            if (wish.state, wish.lot, self._stopped(wish.purse)) == ("approved", None, "ok"):
+            if (wish.state, wish.lot, self._may_be_sent(wish.purse)) == ("approved", None, "ok"):
                 taken.setdefault(wish.purse, number)
         return sorted(taken.values())
 
@@ -268,7 +290,7 @@ class Model:
         if self._given_up_by(lot, by):
             return "OwnVoid"
         members = [self.wishes[one] for one in lot.wishes]
-        if any(self._stopped(wish.purse) != "ok" for wish in members):
+        if any(self._may_be_sent(wish.purse) != "ok" for wish in members):
             return "BatchHeld"
         lot.state, lot.exported_by = "exported", by
         for wish in members:

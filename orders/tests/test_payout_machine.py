@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 from orders import closing, termination
 from orders.tests.payout_model import Model
 from smsactivator.common.errors import Refused
-from wallet import batches, deposits, payouts, results, settlement, standing
+from wallet import batches, deposits, payouts, refusing, results, settlement, standing
 from wallet.batches import NothingToGather
 from wallet.models import (
     Account,
@@ -31,6 +31,7 @@ from wallet.models import (
     PayoutBatch,
     PayoutFile,
     PayoutOutcome,
+    RefusedAddress,
     RoleLimit,
     Termination,
     Transfer,
@@ -106,6 +107,7 @@ class PayoutMachine(RuleBasedStateMachine):
         self.model = Model(self.numbers)
         self.before = shop_accounts()
         self.ended: dict[int, Termination] = {}
+        self.listed: dict[int, RefusedAddress] = {}  # purses' addresses that were ever refused
         self.applied: set[bytes] = set()  # result files of one row
         self.uploaders: dict[bytes, str] = {}
         for purse in range(PURSES):
@@ -381,6 +383,21 @@ class PayoutMachine(RuleBasedStateMachine):
             call = outcome(lambda: settlement.mark_failed(person, number, problem="Bounced"))
             assert call == expected
 
+    @precondition(has("paid"))
+    @rule(data=st.data(), by=finance, attempt=st.booleans())
+    def come_back(self, data: st.DataObject, by: str, attempt: bool) -> None:
+        number = self.wish(data, "paid")
+        hash_ = f"{number:062x}{attempt:02x}"
+        for _ in range(2):
+            # Said twice, the second finds that it is not paid any more.
+            expected = self.model.come_back(number, hash_, by)
+            call = outcome(
+                lambda: settlement.mark_came_back(
+                    self.people[by], number, transaction_hash=hash_, problem="Sent back"
+                )
+            )
+            assert call == expected
+
     @precondition(has("exported", "submitted", "failed", "paid"))
     @rule(
         data=st.data(),
@@ -453,6 +470,21 @@ class PayoutMachine(RuleBasedStateMachine):
         verbs = {"freeze": standing.freeze, "unfreeze": standing.unfreeze, "close": closing.close}
         expected = getattr(self.model, what)(number)
         assert outcome(lambda: verbs[what](senior, number, reason="Odd")) == expected
+
+    @rule(purse=purses)
+    def refuse_an_address_or_take_it_off_the_list(self, purse: int) -> None:
+        number, person = self.numbers[purse], self.people["finance"]
+        one = self.model.purses[number]
+        one.refused = not one.refused
+        if number not in self.listed:
+            self.listed[number] = RefusedAddress(
+                network="TRON", address=paying.tron(number), why="ours"
+            )
+            fields = []
+        else:
+            self.listed[number].active = one.refused
+            fields = ["active"]
+        refusing.save(self.listed[number], fields, person=person, reason="Looked at")
 
     @rule(purse=purses, back=st.booleans())
     def end_an_account_or_let_it_in_again(self, purse: int, back: bool) -> None:
@@ -541,6 +573,31 @@ def test_a_payout_in_each_state_agrees_with_the_model() -> None:
     machine.submit(lot(), "other")
     machine.pay(big, "other", False)
     machine.the_two_agree()
+    # Paid and come back, by the transaction that is looked at, and paid by another one.
+    machine.fail(big, "other")
+    machine.come_back(big, "other", True)
+    machine.the_two_agree()
+    machine.come_back(big, "other", False)
+    machine.the_two_agree()
+    assert machine.model.wishes[big.value].state == "failed"
+    machine.pay(big, "other", True)
+    machine.the_two_agree()
+    # To an address that is refused by now nothing is asked for, approved, gathered or exported.
+    asked, approved = requested(0), requested(0)
+    for by in ("senior", "finance"):
+        machine.approve(approved, by)
+    machine.refuse_an_address_or_take_it_off_the_list(0)
+    machine.request(0, Decimal(20), "agent")
+    machine.approve(asked, "senior")
+    machine.gather(approved, "other", False, False)
+    machine.the_two_agree()
+    machine.refuse_an_address_or_take_it_off_the_list(0)
+    machine.gather(approved, "other", False, False)
+    machine.refuse_an_address_or_take_it_off_the_list(0)
+    machine.export(lot(), "other")
+    machine.the_two_agree()
+    assert machine.model.lots[lot().value].state == "gathered"
+    machine.refuse_an_address_or_take_it_off_the_list(0)
     # Failed and given back: to the wallet, or to us where the account was ended meanwhile.
     bounced = requested(0)
     machine.approve(bounced, "senior")
