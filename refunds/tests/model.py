@@ -57,9 +57,11 @@ class Asked:
     clause: str
     by: str
     state: str
+    asked_at: datetime
     decided_by: str = ""
-    # Another request of its order was denied for good while it waited.
-    ruled: bool = False
+    disputed_at: datetime | None = None
+    resolved_by: str = ""
+    resolved_at: datetime | None = None
 
     @property
     def goodwill(self) -> bool:
@@ -163,12 +165,26 @@ class Model:
             return "DeniedBefore"
         return self._refundable(order, amount)
 
-    def ask(self, number: int, order: int, clause: str, amount: Decimal, by: str) -> None:
+    def ask(
+        self, number: int, order: int, clause: str, amount: Decimal, by: str, now: datetime
+    ) -> None:
         denied = any(one.state in STANDING for one in self._of(order))
-        asked = Asked(order, amount, clause, by, "requested")
+        asked = Asked(order, amount, clause, by, "requested", now)
         if asked.goodwill or denied:
             asked.state = "escalated"
         self.asked[number] = asked
+
+    def _ruled(self, asked: Asked) -> bool:
+        """Whether another request of its order was denied for good since it was asked for, and
+        before it was disputed, if it was.
+        """
+        return any(
+            one.state in {"upheld", "dismissed"}
+            and one.resolved_at is not None
+            and asked.asked_at < one.resolved_at
+            and (asked.disputed_at is None or one.resolved_at < asked.disputed_at)
+            for one in self._of(asked.order)
+        )
 
     def _may_decide(self, number: int, by: str) -> str:
         state = self.asked[number].state
@@ -195,7 +211,7 @@ class Model:
             return may
         if asked.by == by:
             return "OwnRequest"
-        if asked.ruled:
+        if self._ruled(asked):
             return "FinallyDecided"
         done = self._credit(number)
         if done == "ok":
@@ -227,26 +243,33 @@ class Model:
         asked.state = "withdrawn"
         return "ok"
 
-    def dispute(self, number: int) -> str:
-        if self.asked[number].state != "denied":
+    def dispute(self, number: int, now: datetime) -> str:
+        asked = self.asked[number]
+        if asked.state != "denied":
             return "NotDisputable"
-        self.asked[number].state = "disputed"
+        asked.state, asked.disputed_at = "disputed", now
         return "ok"
 
-    def resolve(self, number: int, how: str, by: str) -> str:
+    def resolve(self, number: int, how: str, by: str, now: datetime) -> str:
         asked = self.asked[number]
         if asked.state != "disputed":
             return "AlreadyDecided"
-        if by in {asked.by, asked.decided_by}:
+        rulings = [one for one in self._of(asked.order) if one.state in FINAL]
+        if any(by in {one.by, one.decided_by, one.resolved_by} for one in [asked, *rulings]):
             return "OwnRequest"
+        if how == "overturned" and self._ruled(asked):
+            return "FinallyDecided"
         done = self._credit(number) if how == "overturned" else "ok"
         if done == "ok":
-            asked.state = how
-            for one in self._of(asked.order):
-                one.ruled = one.ruled or (how != "overturned" and one.state in WAITING)
+            asked.state, asked.resolved_by, asked.resolved_at = how, by, now
         return done
 
-    def may_reverse(self, line: tuple[str, int]) -> str:
+    def may_correct(self, purse: int) -> str:
+        return ENDED_WALLETS.get(self.purses[purse].state, "ok")
+
+    def may_reverse(self, purse: int, line: tuple[str, int]) -> str:
+        if (ended := self.may_correct(purse)) != "ok":
+            return ended
         return "NotReversible" if line in self.reversing else "ok"
 
     def request(

@@ -252,6 +252,11 @@ class LedgerMachine(RuleBasedStateMachine):
         """Who asks for refunds and decides them, by their names in the model."""
         return {"agent": self.agent, "mate": self.mate, "senior": self.senior, "other": self.other}
 
+    def later(self) -> datetime:
+        """The moment of a step on a refund: no two of them are at the same one."""
+        self.traveller.shift(timedelta(microseconds=1))
+        return timezone.now()
+
     def pick(self, data: st.DataObject, *states: str) -> int:
         """A refund request: more often one in these states than any."""
         every = sorted(self.model.asked)
@@ -271,7 +276,7 @@ class LedgerMachine(RuleBasedStateMachine):
         every = sorted(self.model.orders)
         delivered = [pk for pk in every if self.model.orders[pk].state == "sms_received"]
         order = data.draw(st.sampled_from(delivered * 4 + every))
-        expected, key = self.model.may_ask(order, clause, amount), uuid4()
+        expected, key, now = self.model.may_ask(order, clause, amount), uuid4(), self.later()
 
         def send() -> RefundRequest:
             return decisions.request(
@@ -281,7 +286,7 @@ class LedgerMachine(RuleBasedStateMachine):
         if expected == "ok":
             asked = send()
             assert send() == asked
-            self.model.ask(asked.pk, order, clause, amount, by)
+            self.model.ask(asked.pk, order, clause, amount, by, now)
         else:
             assert outcome(send) == expected
 
@@ -351,7 +356,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def disputed(self, number: int) -> None:
         """The customer replies to a denial, in the model and in the shop."""
-        expected = self.model.dispute(number)
+        expected = self.model.dispute(number, self.later())
         assert outcome(lambda: disputes.dispute(number, actor=world.TESTER)) == expected
 
     @precondition(lambda self: self.model.asked)
@@ -362,7 +367,7 @@ class LedgerMachine(RuleBasedStateMachine):
     )
     def resolve_a_dispute(self, data: st.DataObject, how: str, by: str) -> None:
         number = self.pick(data, "disputed")
-        expected, person = self.model.resolve(number, how, by), self.people[by]
+        expected, person = self.model.resolve(number, how, by, self.later()), self.people[by]
         assert outcome(lambda: RESOLVED[how](person, number, reason="So it is")) == expected
 
     def decider(self, number: int) -> str:
@@ -373,18 +378,32 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(purse=purses, amount=amounts)
     def request_goodwill(self, purse: int, amount: Decimal) -> None:
         number = self.numbers[purse]
-        made = corrections.request_goodwill(
-            self.agent, number, amount=amount, reason="Waited", key=uuid4()
+        self.corrected(
+            *("goodwill", number, amount),
+            lambda: corrections.request_goodwill(
+                self.agent, number, amount=amount, reason="Waited", key=uuid4()
+            ),
         )
-        self.model.request(made.pk, "goodwill", number, amount)
+
+    def corrected(
+        self, kind: str, number: int, change: Decimal, ask: Callable[[], Correction]
+    ) -> None:
+        """Somebody asks for a correction, in the model and in the shop."""
+        expected = self.model.may_correct(number)
+        if expected == "ok":
+            self.model.request(ask().pk, kind, number, change)
+        else:
+            assert outcome(ask) == expected
 
     @rule(purse=purses, amount=amounts, credited=st.booleans())
     def request_an_adjustment(self, purse: int, amount: Decimal, credited: bool) -> None:
         number, change = self.numbers[purse], amount if credited else -amount
-        made = corrections.request_adjustment(
-            self.finance, number, amount=change, reason="Miscounted", key=uuid4()
+        self.corrected(
+            *("adjustment", number, change),
+            lambda: corrections.request_adjustment(
+                self.finance, number, amount=change, reason="Miscounted", key=uuid4()
+            ),
         )
-        self.model.request(made.pk, "adjustment", number, change)
 
     @rule(data=st.data())
     def request_a_reversal(self, data: st.DataObject) -> None:
@@ -395,7 +414,8 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         line = data.draw(st.sampled_from(lines))
         name = (kinds[line.kind], line.pk)
-        expected, made = self.model.may_reverse(name), []
+        assert line.wallet_id is not None
+        expected, made = self.model.may_reverse(line.wallet_id, name), []
 
         def send() -> None:
             made.append(
@@ -592,6 +612,31 @@ def test_each_way_of_a_decided_refund_agrees_with_the_model(scripted: LedgerMach
         "approved at once": ["requested", "approved"],
     }
     assert Refund.objects.filter(part__gt=0).count() == 3
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("without_limits")
+def test_two_disputes_of_one_order_agree_with_the_model(scripted: LedgerMachine) -> None:
+    machine = scripted
+    became = []
+    for order, both_before in zip(sorted(machine.model.orders)[:2], (False, True), strict=True):
+        pair = []
+        for clause, by in ((CLAUSES[0], "mate"), (CLAUSES[1], "senior")):
+            machine.ask_for_a_refund(Chosen(order), Decimal("0.5"), clause, "agent")
+            pair.append(Chosen(max(machine.model.asked)))
+            machine.deny_a_refund(pair[-1], by, False)
+        one, two = pair
+        machine.dispute_a_denial(one)
+        if both_before:
+            machine.dispute_a_denial(two)
+        machine.resolve_a_dispute(one, "upheld", "senior")
+        if not both_before:
+            machine.dispute_a_denial(two)
+        for by in ("senior", "other"):
+            machine.resolve_a_dispute(two, "overturned", by)
+            agree(machine)
+        became.append(machine.model.asked[two.value].state)
+    assert became == ["disputed", "overturned"]
 
 
 @pytest.mark.django_db(transaction=True)
