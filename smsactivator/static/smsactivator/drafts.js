@@ -13,6 +13,15 @@
     const random = () => [...crypto.getRandomValues(new Uint8Array(16))].map((n) => n.toString(16).padStart(2, "0")).join("");
     let opening = random();
     const waiting = new Map();
+    const sentNames = new Map();
+    // A browser may refuse to keep anything.
+    const within = (step) => {
+        try {
+            return step();
+        } catch {
+            return null;
+        }
+    };
 
     // What was sent is needed no more, and what another person left here never was ours.
     const gone = document.cookie.match(/(?:^|; )sent=([^;]+)/)?.[1];
@@ -20,7 +29,7 @@
         localStorage.removeItem(PREFIX + decodeURIComponent(gone));
         document.cookie = "sent=; path=/admin/; max-age=0";
     }
-    for (const [store, prefix] of [[localStorage, PREFIX], [sessionStorage, "beside:"]]) {
+    for (const [store, prefix] of [[localStorage, PREFIX], [sessionStorage, "beside:"], [sessionStorage, "names:"]]) {
         for (const key of Object.keys(store)) {
             if (key.startsWith(prefix) && !key.startsWith(`${prefix}${user}:`)) store.removeItem(key);
         }
@@ -53,9 +62,21 @@
         for (const name of names) fields[name] ??= [];
         return fields;
     };
-    // A page that says what was wrong shows what was typed as if it had always been there.
-    const refused = document.querySelector(".errorlist, .errornote, .refusal, .error") !== null;
-    const typedIn = (form) => new Set(controls(form).filter((one) => refused || changed(one)).map((one) => one.name));
+    // A form that says what was wrong shows what was typed as if it had always been there: which of
+    // it was typed is remembered from when it was sent, and the rest is as the page found it.
+    const namesAt = (form) => `names:${user}:${at}:${nameOf(form)}`;
+    const sentBefore = (form) => {
+        if (!sentNames.has(form)) {
+            sentNames.set(form, JSON.parse(within(() => sessionStorage.getItem(namesAt(form))) ?? "null"));
+            within(() => sessionStorage.removeItem(namesAt(form)));
+        }
+        return sentNames.get(form);
+    };
+    // What was wrong is said in the form, or above all forms of the page for the one that was sent.
+    const WRONG = ".errorlist, .errornote, .refusal, .error";
+    const refusedAbove = [...document.querySelectorAll(WRONG)].some((one) => !one.closest("form"));
+    const refused = (form) => form.querySelector(WRONG) !== null || (refusedAbove && sentBefore(form) !== null);
+    const typedIn = (form) => new Set(controls(form).filter((one) => changed(one) || (refused(form) && sentBefore(form)?.includes(one.name))).map((one) => one.name));
     const page = (form, names) => JSON.stringify({ by, at, form: nameOf(form), page: opening, typed: [...names] });
 
     const post = (body, keepalive = false) => fetch(ADDRESS, { method: "POST", headers: { "X-CSRFToken": token() }, body: new URLSearchParams(body), keepalive });
@@ -111,20 +132,21 @@
         for (let inside = form.closest("details"); inside; inside = inside.parentElement.closest("details")) inside.open = true;
     };
 
+    // A form that was refused shows what was sent: its last words are in it, and nothing is put over them.
     const restore = async () => {
         if (!forms().length) return;
         for (const form of forms()) {
             const kept = localStorage.getItem(keyOf(form));
             if (!kept) continue;
-            fill(form, JSON.parse(kept), "");
-            save(form);
+            if (!refused(form)) fill(form, JSON.parse(kept), "");
+            await save(form);
         }
         try {
             const answer = await fetch(`${ADDRESS}?at=${encodeURIComponent(at)}`);
             if (!answer.ok) return;
             for (const draft of (await answer.json()).drafts) {
                 const form = forms().find((one) => nameOf(one) === draft.form);
-                if (form) fill(form, draft.fields, draft.at);
+                if (form && !refused(form)) fill(form, draft.fields, draft.at);
             }
         } catch {
             // Out of reach.
@@ -147,6 +169,7 @@
         waiting.delete(form);
         form.querySelector("input[name=_page]")?.remove();
         const names = typedIn(form);
+        within(() => sessionStorage.setItem(namesAt(form), JSON.stringify([...names])));
         form.append(Object.assign(document.createElement("input"), { type: "hidden", name: "_page", value: page(form, names) }));
     });
     addEventListener("pageshow", (event) => {
@@ -155,5 +178,8 @@
     addEventListener("pagehide", () => {
         for (const form of waiting.keys()) save(form, true);
     });
-    addEventListener("DOMContentLoaded", restore);
+    addEventListener("DOMContentLoaded", () => {
+        for (const form of forms()) sentBefore(form);
+        restore();
+    });
 })();
