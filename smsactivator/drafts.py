@@ -19,7 +19,14 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.views import redirect_to_login
 from django.core import signing
 from django.db import connection
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    JsonResponse,
+    QueryDict,
+    UnreadablePostError,
+)
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
@@ -36,6 +43,7 @@ KEPT = timedelta(days=7)
 MOST = 50  # drafts of a person
 _SALT = "smsactivator.drafts"
 _LONGEST = {"at": 300, "form": 200, "page": 40}
+_LONGEST_TOLD = 4_000  # characters that a page says of itself
 # Never kept, whatever their form.
 _SECRET = ("password", "csrfmiddlewaretoken", FIELD)
 
@@ -59,12 +67,16 @@ def page_by(request: HttpRequest) -> dict[str, Any]:
 
 def page_of(told: str) -> Page | None:
     """The page that a request says it came from, if it was made for somebody by us."""
+    if len(told) > _LONGEST_TOLD:
+        return None
     try:
         said = json.loads(told)
+        if not isinstance(said, dict) or not isinstance(said["by"], str):
+            return None
         by = signing.loads(said["by"], salt=_SALT, max_age=KEPT)
-        at, form, page = (str(said[name]) for name in ("at", "form", "page"))
+        at, form, page = (_whole(str(said[name])) for name in ("at", "form", "page"))
         typed = frozenset(map(str, said["typed"])) if "typed" in said else None
-    except (ValueError, TypeError, KeyError, signing.BadSignature):
+    except (ValueError, TypeError, KeyError, RecursionError, signing.BadSignature):
         return None
     here = url_has_allowed_host_and_scheme(at, allowed_hosts=None) and at.startswith("/admin/")
     short = all(
@@ -74,6 +86,19 @@ def page_of(told: str) -> Page | None:
     if not here or not short or not isinstance(by, int):
         return None
     return Page(by, at, form, page, typed)
+
+
+def _whole(text: str) -> str:
+    """Half a character, which JSON can say and the database cannot keep, is a question mark."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _posted(request: HttpRequest) -> QueryDict:
+    """The form that was sent; nothing of one that broke off."""
+    try:
+        return request.POST
+    except UnreadablePostError:
+        return QueryDict()
 
 
 def keep(page: Page, fields: dict[str, list[str]]) -> None:
@@ -141,7 +166,7 @@ class KeepWhatWasTyped:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if request.method != "POST" or not request.path.startswith("/admin/"):
             return self.get_response(request)
-        page = page_of(request.POST.get(FIELD, ""))
+        page = page_of(_posted(request).get(FIELD, ""))
         if page is None:
             return self.get_response(request)
         person = request.user
@@ -176,7 +201,7 @@ def _tell_browser(response: HttpResponseBase, request: HttpRequest, page: Page) 
 
 def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
     """The page for a form whose token is of before the last log-in: what was typed is kept."""
-    page = page_of(request.POST.get(FIELD, ""))
+    page = page_of(_posted(request).get(FIELD, ""))
     if page is not None:
         keep(page, dict(request.POST.lists()))
     mine = page is not None and page.by == request.user.pk
@@ -200,15 +225,15 @@ def drafts(request: HttpRequest) -> JsonResponse:
             for draft in found(request.user, at)
         ]
         return JsonResponse({"drafts": kept})
-    page = page_of(request.POST.get("page", ""))
+    page = page_of(_posted(request).get("page", ""))
     if page is None:
         return JsonResponse({}, status=422)
-    if request.POST.get("forget"):
+    if _posted(request).get("forget"):
         if page.by != request.user.pk:
             return JsonResponse({}, status=409)
         forget(request.user, page.at, page.form)
         return JsonResponse({})
-    fields = _fields(request.POST.get("fields", ""))
+    fields = _fields(_posted(request).get("fields", ""))
     if fields is None:
         return JsonResponse({}, status=422)
     keep(page, fields)
@@ -218,10 +243,10 @@ def drafts(request: HttpRequest) -> JsonResponse:
 def _fields(text: str) -> dict[str, list[str]] | None:
     try:
         told = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(told, dict):
         return None
     if not all(isinstance(v, list) and all(isinstance(x, str) for x in v) for v in told.values()):
         return None
-    return told
+    return {_whole(name): [_whole(value) for value in values] for name, values in told.items()}

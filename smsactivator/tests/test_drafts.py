@@ -10,16 +10,19 @@ from typing import Any
 
 import pytest
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.test import Client
 from django.urls import reverse
 from playwright.sync_api import Browser, Page, expect
 from time_machine import travel
 
+from refunds.tests import world as policies
 from smsactivator import drafts
 from smsactivator.models import Draft
 from smsactivator.tests import world
 from smsactivator.tests.test_browser import browser as browser
+from support import casework
 from support.models import Message, Ticket
 from support.tests import world as tickets
 from wallet.tests.attack import CHECK, UNIQUE, assert_refused
@@ -128,6 +131,44 @@ def test_no_page_of_elsewhere_is_led_to(ann: Any, at: str) -> None:
 
     assert "evil" not in send(client, page).url
     assert Draft.objects.count() == 0
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        '{"by":[":"],"at":"/admin/","form":"","page":""}',
+        '["by"]',
+        "[" * 3_000,
+        "[" * 150_000,
+        '{"by":"\\ud83d:x","at":"/admin/","form":"","page":""}',
+    ],
+)
+def test_what_a_stranger_says_of_a_page_makes_no_fault(db: None, told: str) -> None:
+    stranger = Client(enforce_csrf_checks=True)
+    assert stranger.post("/admin/login/", {"_page": told}).status_code == 403
+    assert Client().post("/admin/login/", {"_page": told}).status_code == 200
+    assert Client().post(reverse("drafts"), {"page": told}).status_code == 422
+
+
+class BrokenOff:
+    def read(self, *_: object) -> bytes:
+        raise OSError("The connection was closed.")
+
+    readline = read
+
+
+@pytest.mark.parametrize("checks", [True, False])
+@pytest.mark.parametrize("where", ["/admin/login/", "/admin/drafts"])
+def test_a_form_that_breaks_off_makes_no_fault(db: None, where: str, checks: bool) -> None:
+    client = Client(enforce_csrf_checks=checks)
+    answer = client.generic(
+        "POST",
+        where,
+        CONTENT_TYPE="application/x-www-form-urlencoded",
+        CONTENT_LENGTH="10",
+        **{"wsgi.input": BrokenOff()},
+    )
+    assert answer.status_code in {200, 403, 422}
 
 
 # --- a second log-in in another tab ---
@@ -252,7 +293,7 @@ def test_a_draft_is_thrown_away_by_whose_it_is(ann: Any) -> None:
     assert kept(ann) == []
 
 
-@pytest.mark.parametrize("fields", ["", "[]", '{"a": 1}', '{"a": [1]}', "{"])
+@pytest.mark.parametrize("fields", ["", "[]", '{"a": 1}', '{"a": [1]}', "{", "[" * 150_000])
 def test_what_is_no_draft_is_refused(ann: Any, fields: str) -> None:
     client = seated(ann)
     sent = {"page": page_of(client), "fields": fields}
@@ -273,6 +314,17 @@ def test_a_nul_is_left_out(ann: Any) -> None:
     client = seated(ann)
     assert save(client, page_of(client), "a\x00b") == 200
     assert kept(ann) == [{"body": ["ab"]}]
+
+
+def test_half_a_character_is_kept_as_a_question_mark_and_in_no_log(
+    ann: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = seated(ann)
+    sent = {"page": page_of(client), "fields": '{"body": ["My words \\ud83d"], "\\ud83d": ["a"]}'}
+    assert client.post(reverse("drafts"), sent).status_code == 200
+    assert kept(ann) == [{"body": ["My words ?"], "?": ["a"]}]
+    assert save(client, page_of(client, form="\ud83d")) == 200
+    assert "My words" not in caplog.text
 
 
 def test_the_database_keeps_one_draft_a_form_and_nothing_of_what_was_sent(ann: Any) -> None:
@@ -390,6 +442,68 @@ def test_the_next_person_at_the_machine_finds_nothing_of_it(opened: Any, live_se
     expect(page.locator("#reply [name=body]")).to_have_value("")
     kept = page.evaluate("() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }])")
     assert TEXT not in kept
+
+
+def saved(page: Page) -> Any:
+    """Waits until the server has what is typed."""
+    return page.expect_response(lambda got: got.url.endswith("/admin/drafts") and got.ok)
+
+
+def restored(page: Page) -> Any:
+    """Waits for a page that has asked for its drafts."""
+    return page.expect_response(lambda got: "/admin/drafts?at=" in got.url)
+
+
+@pytest.mark.browser
+@pytest.mark.django_db(transaction=True)
+def test_a_refused_page_keeps_the_last_words(opened: Any) -> None:
+    ticket = tickets.ask(world.customer())
+    ann, bob = (world.person("Support agent", name=name) for name in ("ann", "bob"))
+    page = opened(ann)
+    page.goto(case(ticket))
+    with saved(page):
+        page.fill("#reply [name=body]", "old text")
+    casework.claim(bob, ticket.pk)
+    page.fill("#reply [name=body]", "old text and the last words")
+
+    with restored(page):
+        page.click('#reply button[value="reply"]')
+
+    expect(page.locator(".refusal").first).to_be_visible()
+    expect(page.locator("#reply [name=body]")).to_have_value("old text and the last words")
+    assert kept(ann, case(ticket)) == [{"body": ["old text and the last words"]}]
+
+
+@pytest.mark.browser
+@pytest.mark.django_db(transaction=True)
+def test_a_draft_of_a_refused_form_brings_no_price_back(opened: Any) -> None:
+    url = reverse("admin:orders_offer_change", args=[policies.offer().pk])
+    boss = User.objects.create_superuser("boss", "b@example.com", "x")
+    page = opened(boss)
+    page.goto(url)
+    page.locator("[name=_save]").first.click()  # refused: no reason given
+    expect(page.locator(".errorlist").first).to_be_visible()
+    with saved(page):
+        page.fill("[name=reason]", "a better name")
+
+    assert kept(boss, url) == [{"reason": ["a better name"]}]
+
+
+@pytest.mark.browser
+@pytest.mark.django_db(transaction=True)
+def test_what_was_typed_before_a_form_was_refused_is_still_in_its_draft(opened: Any) -> None:
+    url = reverse("admin:orders_offer_change", args=[policies.offer().pk])
+    boss = User.objects.create_superuser("boss", "b@example.com", "x")
+    page = opened(boss)
+    page.goto(url)
+    page.fill("[name=price]", "5.00")
+    with restored(page):
+        page.locator("[name=_save]").first.click()  # refused: no reason given
+    expect(page.locator(".errorlist").first).to_be_visible()
+    with saved(page):
+        page.fill("[name=reason]", "dearer")
+
+    assert kept(boss, url) == [{"price": ["5.00"], "reason": ["dearer"]}]
 
 
 @pytest.mark.browser
