@@ -209,6 +209,7 @@ class ReadsInFull(ReadOnlyAdmin):
                     status = refusal.status
                 else:
                     status = 200
+                    request.taken = True  # type: ignore[attr-defined]  # its draft is needed no more
                     context |= {
                         "title": "SMS in full",
                         "reason": reason,

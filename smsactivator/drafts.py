@@ -182,7 +182,8 @@ class KeepWhatWasTyped:
             keep(page, dict(request.POST.lists()))
             return render(request, "smsactivator/another.html", status=409)
         response = self.get_response(request)
-        if response.status_code in {302, 303}:
+        # A verb that answers with a page of its own says so itself.
+        if response.status_code in {302, 303} or getattr(request, "taken", False):
             sent(page)
             _tell_browser(response, request, page)
         return response

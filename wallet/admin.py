@@ -659,6 +659,7 @@ class ApiKeyAdmin(ReadOnlyAdmin):
                 form.add_error("name", taken.message)
             else:
                 context["title"] = "API key issued"
+                request.taken = True  # type: ignore[attr-defined]  # its draft is needed no more
         return TemplateResponse(request, "wallet/issue_key.html", context)
 
     def revoke_view(self, request: HttpRequest, key_id: int) -> HttpResponse:

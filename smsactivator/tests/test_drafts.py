@@ -253,6 +253,54 @@ def test_what_arrived_is_kept_no_more(ann: Any) -> None:
     assert kept(ann) == [{"body": ["More"]}]
 
 
+def test_a_key_that_was_issued_is_kept_as_a_draft_no_more(db: None) -> None:
+    boss = User.objects.create_superuser("boss", "b@example.com", "x")
+    storefront = world.customer().storefront
+    client = seated(boss)
+    url = reverse("admin:wallet_apikey_add")
+    page = page_of(client, at=url)
+    save(client, page)
+
+    client.post(url, {"_page": page, "name": "", "storefront": storefront.pk})
+    assert kept(boss, url) == [{"body": [TEXT]}]
+    answer = client.post(url, {"_page": page, "name": "shop one", "storefront": storefront.pk})
+
+    assert answer.status_code == 200
+    assert "API key issued" in answer.content.decode()
+    assert kept(boss, url) == []
+
+
+def test_sms_that_were_read_leave_no_draft_of_the_reason(db: None) -> None:
+    boss = User.objects.create_superuser("boss", "b@example.com", "x")
+    url = reverse("admin:orders_order_read_sms", args=[policies.delivered().pk])
+    client = seated(boss)
+    page = page_of(client, at=url)
+    save(client, page)
+
+    answer = client.post(url, {"_page": page, "reason": "The customer asked for the code."})
+
+    assert answer.status_code == 200
+    assert kept(boss, url) == []
+
+
+def test_a_step_for_many_leaves_no_draft_of_its_words(ann: Any) -> None:
+    ticket = tickets.ask()
+    client = seated(ann)
+    url = reverse("admin:support_ticket_bulk", args=["take"])
+    page = page_of(client, at=url)
+    save(client, page)
+    shown = client.get(url, {"ids": ticket.pk}).content.decode()
+    row, key = (re.search(f'name="{name}" value="([^"]+)"', shown) for name in ("row", "key"))
+    assert row
+    assert key
+
+    answer = client.post(url, {"_page": page, "row": row[1], "key": key[1]})
+
+    assert answer.status_code == 200
+    assert "1 of 1 done" in answer.content.decode()
+    assert kept(ann, url) == []
+
+
 def test_what_was_refused_is_still_kept(ann: Any) -> None:
     ticket = tickets.ask()
     client = seated(ann)

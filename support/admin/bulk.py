@@ -95,6 +95,7 @@ def view(model_admin: Any, request: HttpRequest, name: str) -> HttpResponse:
                     words=Words(typed.get("reason", ""), typed.get("body", "")),
                     key=typed["key"],
                 )
+                request.taken = True  # type: ignore[attr-defined]  # its draft is needed no more
                 return TemplateResponse(request, "support/bulk.html", context | _report(results))
             plan = bulk.plan(request.user, step, list(seen))
         else:
