@@ -105,3 +105,20 @@ class PasswordLink(models.Model):
 
     def __str__(self) -> str:
         return f"Link for {self.user}"
+
+
+class AddressNotice(models.Model):
+    """That the address which somebody had before is to hear of this change."""
+
+    change = models.OneToOneField(StaffChange, models.PROTECT, related_name="+")
+    attempts = models.PositiveIntegerField(default=0)
+    tried_at = models.DateTimeField(null=True)
+    sent_at = models.DateTimeField(null=True)
+
+    class Meta:
+        indexes = [
+            models.Index(fields=["id"], name="address_notice_unsent", condition=Q(sent_at=None))
+        ]
+
+    def __str__(self) -> str:
+        return f"Notice of {self.change}"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from axes.utils import reset
 from django.conf import settings
@@ -26,10 +26,11 @@ from smsactivator.common.errors import Invalid, Refused
 from smsactivator.common.links import admin_url
 from smsactivator.common.queueing import queue
 from smsactivator.common.seen import TOLD, in_words, outdated
-from smsactivator.models import PasswordLink, StaffChange
+from smsactivator.models import AddressNotice, PasswordLink, StaffChange
 
 ADD, CHANGE, CHANGE_ROLE = "auth.add_user", "auth.change_user", "auth.change_group"
 Changes = list[list[str]]
+Waiting = TypeVar("Waiting", PasswordLink, AddressNotice)
 ADDRESSES = 0x73746166  # any number that nothing else locks: "staf"
 TRIES = 5
 RETRY = timedelta(minutes=2)  # longer than a mail server's answers together
@@ -136,7 +137,11 @@ def change(
         changes = _differences(before, _state(user))
         if not changes:
             raise AlreadySo("Nothing was changed: this is how things stand.")
-        _record(PERSON, user.pk, by, "Changed", reason, changes)
+        step = _record(PERSON, user.pk, by, "Changed", reason, changes)
+        # Else whoever changes it has the next link for a password, and its owner hears nothing.
+        if _old_address(step):
+            AddressNotice.objects.create(change=step)
+            transaction.on_commit(_queue, robust=True)
         if rights:
             end_sessions(user)
     return user
@@ -225,39 +230,54 @@ def end_sessions(user: User) -> None:
 
 
 def send_links() -> int:
-    """Mail the links that wait, each claimed first: no network under a lock. Returns how many."""
+    """Mail what waits, each claimed first: no network under a lock. Returns how many."""
+    return _send(PasswordLink, _mail) + _send(AddressNotice, _mail_notice)
+
+
+def _send(kind: type[Waiting], mail: Callable[[Waiting], None]) -> int:
     done = 0
-    while link := _claim():
-        # One that fails is tried again later, whatever happens to the others.
-        if link.attempts <= TRIES and _mail(link):
-            done += 1
+    while row := _claim(kind):
+        if row.attempts > TRIES:
+            continue
+        try:
+            mail(row)
+        except OSError:  # a mail server's refusals are too
+            # Tried again later, whatever happens to the others.
+            continue
+        kind._default_manager.filter(pk=row.pk).update(sent_at=timezone.now())
+        done += 1
     return done
 
 
-def _claim() -> PasswordLink | None:
+def _claim(kind: type[Waiting]) -> Waiting | None:
     now = timezone.now()
     with transaction.atomic():
         # A moment after now is no evidence of a try.
-        waiting = PasswordLink.objects.filter(sent_at=None, attempts__lte=TRIES).exclude(
+        waiting = kind._default_manager.filter(sent_at=None, attempts__lte=TRIES).exclude(
             tried_at__gt=now - RETRY, tried_at__lte=now
         )
-        link = waiting.select_for_update(no_key=True, skip_locked=True, of=("self",)).first()
-        if link is None:
+        row = waiting.select_for_update(no_key=True, skip_locked=True, of=("self",)).first()
+        if row is None:
             return None
-        link.attempts, link.tried_at = link.attempts + 1, now
-        link.save(update_fields=["attempts", "tried_at"])
+        row.attempts, row.tried_at = row.attempts + 1, now
+        row.save(update_fields=["attempts", "tried_at"])
         # One that died in the last try is found here too, so each that is given up is told once.
-        if link.attempts > TRIES:
-            _give_up(link)
-    return link
+        if row.attempts > TRIES:
+            _give_up(row)
+    return row
 
 
-def _give_up(link: PasswordLink) -> None:
-    page = admin_url("auth_user_change", link.user_id)
+def _give_up(row: PasswordLink | AddressNotice) -> None:
+    if isinstance(row, PasswordLink):
+        what, user_id = "A link to choose a password", row.user_id
+        then = "Is the address right, and does the mail server answer? Then send another link."
+    else:
+        what, user_id = "The notice of another address", row.change.row
+        then = "Ask the person, by another way, whether the change is right."
     alarms.keep(
-        "A link to choose a password was not sent",
-        f"The mail was given up after {TRIES} tries. For whom: {page}\n"
-        "  Is the address right, and does the mail server answer? Then send another link.",
+        f"{what} was not sent",
+        f"The mail was given up after {TRIES} tries. For whom: "
+        f"{admin_url('auth_user_change', user_id)}\n  {then}",
     )
 
 
@@ -269,28 +289,49 @@ def not_sent(user: User) -> str:
     return "Not sent" if link.attempts > TRIES else "On its way"
 
 
-def _mail(link: PasswordLink) -> bool:
+def _mail(link: PasswordLink) -> None:
     user = link.user
-    if user.is_active:
-        uid = urlsafe_base64_encode(force_bytes(user.pk))
-        token = default_token_generator.make_token(user)
-        address = settings.SITE_ADDRESS + reverse("choose_password", args=[uid, token])
-        days = settings.PASSWORD_RESET_TIMEOUT // 86_400
-        try:
-            send_mail(
-                "Choose your password",
-                f"Hello {user.first_name or user.username},\n\n"
-                f"your login for the back-office is: {user.username}\n\n"
-                f"Choose your password here, within {days} days; the link works once:\n\n"
-                f"{address}\n\n"
-                "If you expected no such mail, tell your administrator.\n",
-                settings.SERVER_EMAIL,
-                [user.email],
-            )
-        except OSError:  # a mail server's refusals are too
-            return False
-    PasswordLink.objects.filter(pk=link.pk).update(sent_at=timezone.now())
-    return True
+    if not user.is_active:
+        return
+    uid = urlsafe_base64_encode(force_bytes(user.pk))
+    token = default_token_generator.make_token(user)
+    address = settings.SITE_ADDRESS + reverse("choose_password", args=[uid, token])
+    days = settings.PASSWORD_RESET_TIMEOUT // 86_400
+    send_mail(
+        "Choose your password",
+        f"Hello {user.first_name or user.username},\n\n"
+        f"your login for the back-office is: {user.username}\n\n"
+        f"Choose your password here, within {days} days; the link works once:\n\n"
+        f"{address}\n\n"
+        "If you expected no such mail, tell your administrator.\n",
+        settings.SERVER_EMAIL,
+        [user.email],
+    )
+
+
+def _mail_notice(notice: AddressNotice) -> None:
+    step = notice.change
+    send_mail(
+        "Your address was changed",
+        f"Hello,\n\n{step.actor} gave your login for the back-office another address, at "
+        f"{step.at:%Y-%m-%d %H:%M} UTC. Mails about it, and links to choose its password, go "
+        "there from now on.\n\n"
+        f"If you did not expect this, tell an administrator other than {step.actor} at once.\n",
+        settings.SERVER_EMAIL,
+        [_old_address(step)],
+    )
+
+
+def _old_address(step: StaffChange) -> str:
+    """The address that this step took away, or ""."""
+    return next(
+        (
+            old
+            for label, old, new in step.changes
+            if label == "Email" and old.lower() != new.lower()
+        ),
+        "",
+    )
 
 
 def _ask_for_link(by: User, user: User) -> None:
@@ -391,8 +432,8 @@ def _differences(before: dict[str, str], after: dict[str, str]) -> Changes:
 
 def _record(
     about: StaffChange.About, row: int, by: User, what: str, reason: str, changes: Changes
-) -> None:
-    StaffChange.objects.create(
+) -> StaffChange:
+    return StaffChange.objects.create(
         about=about,
         row=row,
         at=timezone.now(),

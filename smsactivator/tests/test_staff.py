@@ -301,6 +301,50 @@ def test_other_roles_end_the_sessions_and_are_kept_with_the_reason(admin: User) 
     assert [(c.label, c.old, c.new) for c in entry.changes] == [("Roles", SUPPORT, FINANCE)]
 
 
+def test_the_address_before_hears_of_another_one_once(
+    admin: User, caplog: pytest.LogCaptureFixture
+) -> None:
+    ann = invited(admin)
+    staff.send_links()
+    mail.outbox.clear()
+
+    changed(admin, ann, email="boss.other@example.com")
+    staff.send_link(admin, ann.pk, reason="Asked for")
+
+    assert (staff.send_links(), staff.send_links()) == (2, 0)
+    assert [message.to for message in mail.outbox] == [
+        ["boss.other@example.com"],
+        ["ann.lee@example.com"],
+    ]
+    notice = mail.outbox[1]
+    assert notice.subject == "Your address was changed"
+    assert "boss gave your login" in notice.body
+    assert "boss.other" not in notice.body
+    assert "example.com" not in caplog.text
+
+
+@pytest.mark.parametrize("same", [{"name": "Ann Smith"}, {"email": "Ann.Lee@example.com"}])
+def test_no_notice_when_the_address_is_the_same(admin: User, same: dict[str, Any]) -> None:
+    ann = invited(admin)
+    staff.send_links()
+
+    changed(admin, ann, **same)
+
+    assert staff.send_links() == 0
+
+
+def test_a_notice_that_is_given_up_is_told(admin: User, settings: Any) -> None:
+    ann = invited(admin)
+    staff.send_links()
+    mail.outbox.clear()
+    changed(admin, ann, email="boss.other@example.com")
+
+    refused_five_times(settings)
+
+    assert Alarm.objects.get().cause == "The notice of another address was not sent"
+    assert mail.outbox == []
+
+
 def test_another_name_ends_no_session(admin: User) -> None:
     ann = invited(admin)
     hers = seated(ann)

@@ -52,6 +52,7 @@ CHANGED_IN_PART = {
         *("resolved_by_id", "resolved_at", "resolution_reason"),
     ),
     "smsactivator_passwordlink": ("attempts", "tried_at", "sent_at"),
+    "smsactivator_addressnotice": ("attempts", "tried_at", "sent_at"),
     "support_outbound": (
         *("state", "attempts", "tries_left", "due_at", "sent_at"),
         *("mail_id", "sent_to", "problem"),
