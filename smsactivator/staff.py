@@ -24,6 +24,7 @@ from django.utils.http import urlsafe_base64_encode
 from smsactivator import alarms
 from smsactivator.common.errors import Invalid, Refused
 from smsactivator.common.links import admin_url
+from smsactivator.common.moments import SKEW
 from smsactivator.common.queueing import queue
 from smsactivator.common.seen import TOLD, in_words, outdated
 from smsactivator.models import AddressNotice, PasswordLink, StaffChange
@@ -252,9 +253,9 @@ def _send(kind: type[Waiting], mail: Callable[[Waiting], None]) -> int:
 def _claim(kind: type[Waiting]) -> Waiting | None:
     now = timezone.now()
     with transaction.atomic():
-        # A moment after now is no evidence of a try.
+        # A moment well after now is no evidence of a try.
         waiting = kind._default_manager.filter(sent_at=None, attempts__lte=TRIES).exclude(
-            tried_at__gt=now - RETRY, tried_at__lte=now
+            tried_at__gt=now - RETRY, tried_at__lte=now + SKEW
         )
         row = waiting.select_for_update(no_key=True, skip_locked=True, of=("self",)).first()
         if row is None:

@@ -18,6 +18,7 @@ from django.utils import timezone
 from time_machine import travel
 
 from smsactivator import roles, staff
+from smsactivator.common.moments import SKEW
 from smsactivator.common.timeline import timeline
 from smsactivator.models import Alarm, PasswordLink, StaffChange
 from smsactivator.tests import world
@@ -219,6 +220,15 @@ def test_a_try_of_a_clock_that_ran_ahead_is_no_try(admin: User) -> None:
     PasswordLink.objects.update(tried_at=timezone.now() + timedelta(hours=2))
 
     assert staff.send_links() == 1
+
+
+def test_a_try_of_a_clock_that_is_a_little_ahead_is_one(admin: User) -> None:
+    invited(admin)
+    with travel(timezone.now(), tick=False) as clock:
+        PasswordLink.objects.update(attempts=1, tried_at=timezone.now() + SKEW)
+        assert staff.send_links() == 0
+        clock.shift(staff.RETRY + SKEW)
+        assert staff.send_links() == 1
 
 
 def test_no_link_is_kept_or_logged(admin: User, caplog: pytest.LogCaptureFixture) -> None:
