@@ -1,7 +1,8 @@
 """What people typed and have not sent: kept for them, and shown to nobody else.
 
-A form's page names its reader, signed (``page_by``). So what is typed into it is known to be
-theirs, also when the session has ended meanwhile or another person has logged in.
+A form's page names its reader, its address and when it was opened, signed (``page_by``). So what is
+typed into it is known to be theirs, also when the session has ended meanwhile or another person has
+logged in.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 from urllib.parse import quote
 
@@ -58,11 +60,38 @@ class Page:
     page: str
     # The fields that differ from what the page showed; what was left alone is not kept.
     typed: frozenset[str] | None
+    opened: datetime
 
 
 def page_by(request: HttpRequest) -> dict[str, Any]:
-    """A template's ``page_by``: who reads this page, signed."""
-    return {"page_by": SimpleLazyObject(lambda: signing.dumps(request.user.pk, salt=_SALT))}
+    """A template's ``page_at`` and ``page_by``: its address, and who reads it there, signed.
+
+    A page that is an answer from another address says so: ``request.page_at``.
+    """
+    at = getattr(request, "page_at", "") or _address(request)
+    return {"page_at": at, "page_by": SimpleLazyObject(lambda: signed(request.user.pk, at))}
+
+
+def signed(by: int | None, at: str) -> str:
+    """That this person opened this page now."""
+    return signing.dumps([by, at, timezone.now().timestamp()], salt=_SALT)
+
+
+def _address(request: HttpRequest) -> str:
+    """Under which a page's drafts are kept: without the list it came from, and never long."""
+    path = request.get_full_path().partition("?")[0]
+    asked = request.GET.copy()
+    asked.pop("_changelist_filters", None)
+    at = f"{path}?{asked.urlencode()}" if asked else path
+    if len(at) <= _LONGEST["at"]:
+        return at
+    return f"{path[:200]}?{sha256(at.encode()).hexdigest()}"
+
+
+def _back(request: HttpRequest, page: Page) -> str:
+    """Where the form is: a page that sends to itself is gone back to with all it was asked."""
+    whole = request.get_full_path()
+    return whole if whole.partition("?")[0] == page.at.partition("?")[0] else page.at
 
 
 def page_of(told: str) -> Page | None:
@@ -73,8 +102,8 @@ def page_of(told: str) -> Page | None:
         said = json.loads(told)
         if not isinstance(said, dict) or not isinstance(said["by"], str):
             return None
-        by = signing.loads(said["by"], salt=_SALT, max_age=KEPT)
-        at, form, page = (_whole(str(said[name])) for name in ("at", "form", "page"))
+        by, at, opened = signing.loads(said["by"], salt=_SALT, max_age=KEPT)
+        form, page = (_whole(str(said[name])) for name in ("form", "page"))
         typed = frozenset(map(str, said["typed"])) if "typed" in said else None
     except (ValueError, TypeError, KeyError, RecursionError, signing.BadSignature):
         return None
@@ -85,7 +114,7 @@ def page_of(told: str) -> Page | None:
     )
     if not here or not short or not isinstance(by, int):
         return None
-    return Page(by, at, form, page, typed)
+    return Page(by, at, form, page, typed, datetime.fromtimestamp(opened, UTC))
 
 
 def _whole(text: str) -> str:
@@ -101,8 +130,12 @@ def _posted(request: HttpRequest) -> QueryDict:
         return QueryDict()
 
 
-def keep(page: Page, fields: dict[str, list[str]]) -> None:
-    """Keep what was typed; not what this opening of the page has sent already."""
+def keep(page: Page, fields: dict[str, list[str]], *, known: bool) -> None:
+    """Keep what was typed; not what this opening of the page has sent already.
+
+    Who is not ``known`` to be the page's reader puts nothing over what another opening of the page
+    kept since this one was opened.
+    """
     kept = {
         name: [value.replace("\x00", "") for value in values]
         for name, values in fields.items()
@@ -111,12 +144,12 @@ def keep(page: Page, fields: dict[str, list[str]]) -> None:
         and not any(secret in name for secret in _SECRET)
     }
     if kept:
-        _write(page, kept, sent=False)
+        _write(page, kept, sent=False, known=known)
 
 
 def sent(page: Page) -> None:
     """It arrived: nothing of it is kept."""
-    _write(page, {}, sent=True)
+    _write(page, {}, sent=True, known=True)
 
 
 def forget(user: Any, at: str, form: str) -> None:
@@ -130,7 +163,7 @@ def found(user: Any, at: str) -> list[Draft]:
     return list(Draft.objects.filter(user=user, at=at, sent=False, saved_at__gt=lately))
 
 
-def _write(page: Page, fields: dict[str, list[str]], *, sent: bool) -> None:
+def _write(page: Page, fields: dict[str, list[str]], *, sent: bool, known: bool) -> None:
     if not get_user_model().objects.filter(pk=page.by).exists():
         return
     now = timezone.now()
@@ -144,16 +177,30 @@ def _write(page: Page, fields: dict[str, list[str]], *, sent: bool) -> None:
                 saved_at = excluded.saved_at
             WHERE excluded.sent OR NOT (smsactivator_draft.sent
                 AND smsactivator_draft.page = excluded.page)
+                AND (%s OR smsactivator_draft.page = excluded.page
+                    OR smsactivator_draft.saved_at <= %s)
             """,
-            [page.by, page.at, page.form, page.page, json.dumps(fields), sent, now],
+            [
+                *(page.by, page.at, page.form, page.page, json.dumps(fields), sent, now),
+                *(known, page.opened),
+            ],
         )
         cursor.execute(
             """
-            DELETE FROM smsactivator_draft WHERE user_id = %s AND (saved_at < %s OR id IN (
+            DELETE FROM smsactivator_draft WHERE id IN (
                 SELECT id FROM smsactivator_draft WHERE user_id = %s
-                ORDER BY saved_at DESC, id DESC OFFSET %s))
+                ORDER BY saved_at DESC, id DESC OFFSET %s)
             """,
-            [page.by, now - KEPT, page.by, MOST],
+            [page.by, MOST],
+        )
+        # Everybody's: who never writes again deletes none of their own.
+        cursor.execute(
+            """
+            DELETE FROM smsactivator_draft WHERE id IN (
+                SELECT id FROM smsactivator_draft WHERE saved_at < %s
+                ORDER BY id LIMIT %s FOR UPDATE SKIP LOCKED)
+            """,
+            [now - KEPT, MOST],
         )
 
 
@@ -166,33 +213,44 @@ class KeepWhatWasTyped:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if request.method != "POST" or not request.path.startswith("/admin/"):
             return self.get_response(request)
+        response = self.get_response(request)
+        page: Page | None = getattr(request, "opened_page", None)
+        # A verb that answers with a page of its own says so itself.
+        taken = response.status_code in {302, 303} or getattr(request, "taken", False)
+        if page is not None and taken:
+            sent(page)
+            _tell_browser(response, page)
+        return response
+
+    def process_view(self, request: HttpRequest, *_view: Any) -> HttpResponse | None:
+        """Look whose page it is from. The form's token is good: Django has looked before."""
+        if request.method != "POST" or not request.path.startswith("/admin/"):
+            return None
         page = page_of(_posted(request).get(FIELD, ""))
         if page is None:
-            return self.get_response(request)
+            return None
         person = request.user
         if not person.is_authenticated:
-            keep(page, dict(request.POST.lists()))
+            keep(page, dict(request.POST.lists()), known=False)
             messages.warning(
                 request,
                 "You were logged out before this was sent. Nothing was changed, and what you typed"
                 " is kept: log in again, and it is there.",
             )
-            return redirect_to_login(page.at, reverse("admin:login"))
+            return redirect_to_login(_back(request, page), reverse("admin:login"))
         if page.by != person.pk:
-            keep(page, dict(request.POST.lists()))
+            keep(page, dict(request.POST.lists()), known=False)
             return render(request, "smsactivator/another.html", status=409)
-        response = self.get_response(request)
-        # A verb that answers with a page of its own says so itself.
-        if response.status_code in {302, 303} or getattr(request, "taken", False):
-            sent(page)
-            _tell_browser(response, request, page)
-        return response
+        request.opened_page = page  # type: ignore[attr-defined]
+        return None
 
 
-def _tell_browser(response: HttpResponseBase, request: HttpRequest, page: Page) -> None:
+def _tell_browser(response: HttpResponseBase, page: Page) -> None:
+    copy = f"{page.by}:{page.at}:{page.form}"
     response.set_cookie(
-        COOKIE,
-        quote(f"{page.by}:{page.at}:{page.form}", safe=""),  # nothing that a cookie would quote
+        # One for each form: what two tabs send in one moment is told of both.
+        f"{COOKIE}-{sha256(copy.encode()).hexdigest()[:16]}",
+        quote(copy, safe=""),  # nothing that a cookie would quote
         max_age=600,
         path="/admin/",
         secure=settings.PRODUCTION,
@@ -203,10 +261,13 @@ def _tell_browser(response: HttpResponseBase, request: HttpRequest, page: Page) 
 def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
     """The page for a form whose token is of before the last log-in: what was typed is kept."""
     page = page_of(_posted(request).get(FIELD, ""))
+    # Without a token and without a session nothing is kept: anybody can send that.
+    if not request.user.is_authenticated:
+        page = None
     if page is not None:
-        keep(page, dict(request.POST.lists()))
+        keep(page, dict(request.POST.lists()), known=False)
     mine = page is not None and page.by == request.user.pk
-    context = {"kept": page is not None, "at": page.at if page and mine else ""}
+    context = {"kept": page is not None, "at": _back(request, page) if page and mine else ""}
     return render(request, "smsactivator/stale.html", context, status=403)
 
 
@@ -222,7 +283,7 @@ def drafts(request: HttpRequest) -> JsonResponse:
             return JsonResponse({}, status=401)
         at = request.GET.get("at", "").replace("\x00", "")
         kept = [
-            {"form": draft.form, "fields": draft.fields, "at": f"{draft.saved_at:%H:%M}"}
+            {"form": draft.form, "fields": draft.fields, "at": f"{draft.saved_at:%Y-%m-%d %H:%M}"}
             for draft in found(request.user, at)
         ]
         return JsonResponse({"drafts": kept})
@@ -237,7 +298,7 @@ def drafts(request: HttpRequest) -> JsonResponse:
     fields = _fields(_posted(request).get("fields", ""))
     if fields is None:
         return JsonResponse({}, status=422)
-    keep(page, fields)
+    keep(page, fields, known=page.by == request.user.pk)
     return JsonResponse({})
 
 

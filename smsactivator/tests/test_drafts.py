@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from django.conf import settings
@@ -45,10 +46,8 @@ def seated(person: Any, **options: Any) -> Client:
 
 def page_of(client: Client, at: str = AT, form: str = "reply|x|", opening: str = "p1") -> str:
     """What the script adds to a form of a page that this client opened."""
-    shown = client.get(reverse("admin:index")).content.decode()
-    found = re.search(r'data-by="([^"]+)"', shown)
-    assert found
-    return json.dumps({"by": found[1], "at": at, "form": form, "page": opening})
+    by = drafts.signed(int(client.session["_auth_user_id"]), at)
+    return json.dumps({"by": by, "form": form, "page": opening})
 
 
 def kept(person: Any, at: str = AT) -> list[dict[str, list[str]]]:
@@ -161,12 +160,13 @@ class BrokenOff:
 @pytest.mark.parametrize("where", ["/admin/login/", "/admin/drafts"])
 def test_a_form_that_breaks_off_makes_no_fault(db: None, where: str, checks: bool) -> None:
     client = Client(enforce_csrf_checks=checks)
+    body: dict[str, Any] = {"wsgi.input": BrokenOff()}
     answer = client.generic(
         "POST",
         where,
         CONTENT_TYPE="application/x-www-form-urlencoded",
         CONTENT_LENGTH="10",
-        **{"wsgi.input": BrokenOff()},
+        **body,
     )
     assert answer.status_code in {200, 403, 422}
 
@@ -197,6 +197,60 @@ def test_an_old_token_on_another_person_s_page_shows_no_text_and_no_way(ann: Any
     assert answer.status_code in {403, 409}
     assert TEXT not in answer.content.decode()
     assert kept(ann) == [{"a": [TEXT]}]
+
+
+def test_a_form_without_token_and_session_leaves_no_draft(ann: Any) -> None:
+    page = page_of(seated(ann))
+
+    answer = send(Client(enforce_csrf_checks=True), page)
+
+    assert (answer.status_code, Draft.objects.count()) == (403, 0)
+
+
+def test_an_older_page_of_nobody_known_puts_nothing_over_a_newer_draft(ann: Any) -> None:
+    with travel(NOON, tick=False) as clock:
+        client = seated(ann)
+        older = page_of(client, opening="p1")
+        clock.shift(timedelta(seconds=1))
+        newer = page_of(client, opening="p2")
+        save(client, newer, "Newer")
+
+        send(Client(), older)
+        assert save(Client(), older) == 200
+        assert kept(ann) == [{"body": ["Newer"]}]
+        # Of the same opening, or of a later one, it is what was typed last.
+        send(Client(), newer)
+        assert kept(ann) == [{"body": [TEXT]}]
+        clock.shift(timedelta(seconds=1))
+        assert save(Client(), page_of(client, opening="p3"), "Newest") == 200
+        assert kept(ann) == [{"body": ["Newest"]}]
+
+
+def shown_at(client: Client, url: str) -> str:
+    found = re.search(r'data-at="([^"]+)" data-by="([^"]+)"', client.get(url).content.decode())
+    assert found
+    page = drafts.page_of(json.dumps({"by": found[2], "at": "/admin/x/", "form": "", "page": ""}))
+    assert page
+    assert page.at == found[1]
+    return page.at
+
+
+def test_a_page_s_drafts_are_found_whatever_list_it_was_opened_from(ann: Any) -> None:
+    ticket = tickets.ask()
+    client = seated(ann)
+    url = reverse("admin:support_ticket_change", args=[ticket.pk])
+    bulk = reverse("admin:support_ticket_bulk", args=["take"])
+    many = f"{bulk}?ids={','.join([str(ticket.pk)] * 200)}"
+
+    assert shown_at(client, f"{url}?_changelist_filters=q%3D{'a' * 400}") == url
+    assert shown_at(client, f"{bulk}?ids=1&_changelist_filters=q") == f"{bulk}?ids=1"
+    assert len(shown_at(client, many)) == len(bulk) + 1 + 64
+
+    page = page_of(client, at=shown_at(client, many))
+    Session.objects.all().delete()
+    answer: Any = client.post(many, {"_page": page, "body": TEXT})
+    assert answer.url == f"/admin/login/?{urlencode({'next': many}, safe='/')}"
+    assert Draft.objects.count() == 1
 
 
 def test_a_forged_form_leaves_no_draft(ann: Any) -> None:
@@ -244,7 +298,8 @@ def test_what_arrived_is_kept_no_more(ann: Any) -> None:
     )
 
     assert answer.status_code == 302
-    assert answer.cookies["sent"].value.startswith(f"{ann.pk}%3A%2Fadmin%2Fsupport")
+    [told] = [cookie for name, cookie in answer.cookies.items() if name.startswith("sent-")]
+    assert told.value.startswith(f"{ann.pk}%3A%2Fadmin%2Fsupport")
     assert kept(ann) == []
     # What the page saved late is no draft; what another opening of it saves is one.
     assert save(client, page) == 200
@@ -327,6 +382,33 @@ def test_drafts_are_few_and_not_for_long(ann: Any) -> None:
         client.force_login(ann)
         save(client, page_of(client))
         assert Draft.objects.count() == 1
+
+
+def test_old_drafts_of_somebody_who_writes_no_more_go_too(ann: Any) -> None:
+    with travel(NOON, tick=False) as clock:
+        client = seated(ann)
+        save(client, page_of(client))
+        clock.shift(drafts.KEPT + timedelta(seconds=1))
+        other = seated(world.person("Support agent", name="bob"))
+        save(other, page_of(other))
+        assert [draft.user.username for draft in Draft.objects.all()] == ["bob"]
+
+
+def test_a_draft_says_on_which_day_it_was_typed(ann: Any) -> None:
+    with travel(NOON, tick=False):
+        client = seated(ann)
+        save(client, page_of(client))
+        [shown] = client.get(reverse("drafts"), {"at": AT}).json()["drafts"]
+        assert shown["at"] == "2026-03-02 12:00"
+
+
+def test_what_two_tabs_send_in_one_moment_is_told_of_both(ann: Any) -> None:
+    ticket = tickets.ask()
+    client = seated(ann)
+    url = reverse("admin:support_ticket_case", args=[ticket.pk])
+    for form in ("one", "two"):
+        client.post(url, {"_page": page_of(client, form=form), "act": "claim"})
+    assert len([name for name in client.cookies if name.startswith("sent-")]) == 2
 
 
 def test_a_draft_is_thrown_away_by_whose_it_is(ann: Any) -> None:
@@ -552,6 +634,22 @@ def test_what_was_typed_before_a_form_was_refused_is_still_in_its_draft(opened: 
         page.fill("[name=reason]", "dearer")
 
     assert kept(boss, url) == [{"price": ["5.00"], "reason": ["dearer"]}]
+
+
+@pytest.mark.browser
+@pytest.mark.django_db(transaction=True)
+def test_a_browser_that_keeps_nothing_still_tells_the_server(opened: Any) -> None:
+    ticket = tickets.ask(world.customer())
+    ann = world.person("Support agent", name="ann")
+    page = opened(ann)
+    page.goto(case(ticket))
+    page.evaluate(
+        "() => { Storage.prototype.setItem ="
+        " () => { throw new DOMException('', 'QuotaExceededError'); }; }"
+    )
+    with saved(page):
+        page.fill("#reply [name=body]", TEXT)
+    assert kept(ann, case(ticket)) == [{"body": [TEXT]}]
 
 
 @pytest.mark.browser

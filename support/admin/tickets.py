@@ -398,6 +398,8 @@ class TicketAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         now = timezone.now()
         file = read_case(ticket)
+        # The answer to an act is this page too.
+        request.page_at = admin_url("support_ticket_change", ticket.pk)  # type: ignore[attr-defined]
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,

@@ -6,8 +6,7 @@
     const AFTER = 2000; // milliseconds of rest before the server is told
     const mine = document.getElementById("logout-form");
     if (!mine) return;
-    const { by, user } = mine.dataset;
-    const at = document.querySelector("[data-page]")?.dataset.page ?? location.pathname + location.search;
+    const { at, by, user } = mine.dataset;
     const PREFIX = "typed:";
     const token = () => document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] ?? "";
     const random = () => [...crypto.getRandomValues(new Uint8Array(16))].map((n) => n.toString(16).padStart(2, "0")).join("");
@@ -23,22 +22,39 @@
         }
     };
 
-    // What was sent is needed no more, and what another person left here never was ours.
-    const gone = document.cookie.match(/(?:^|; )sent=([^;]+)/)?.[1];
-    if (gone) {
-        localStorage.removeItem(PREFIX + decodeURIComponent(gone));
-        document.cookie = "sent=; path=/admin/; max-age=0";
-    }
-    for (const [store, prefix] of [[localStorage, PREFIX], [sessionStorage, "beside:"], [sessionStorage, "names:"]]) {
-        for (const key of Object.keys(store)) {
-            if (key.startsWith(prefix) && !key.startsWith(`${prefix}${user}:`)) store.removeItem(key);
+    // Where the browser keeps nothing (it is full, or told not to) the page does until it is left.
+    const here = new Map();
+    const copyAt = (key) => here.get(key) ?? within(() => localStorage.getItem(key));
+    const copy = (key, text) => {
+        here.delete(key);
+        if (within(() => (localStorage.setItem(key, text), true)) === null) {
+            here.set(key, text);
+            within(() => localStorage.removeItem(key));
         }
+    };
+    const drop = (key) => {
+        here.delete(key);
+        within(() => localStorage.removeItem(key));
+    };
+
+    // What was sent is needed no more, and what another person left here never was ours.
+    for (const [, name, gone] of document.cookie.matchAll(/(?:^|; )(sent-[0-9a-f]+)=([^;]+)/g)) {
+        drop(PREFIX + decodeURIComponent(gone));
+        document.cookie = `${name}=; path=/admin/; max-age=0`;
+    }
+    for (const [store, prefix] of [["localStorage", PREFIX], ["sessionStorage", "beside:"], ["sessionStorage", "names:"]]) {
+        within(() => {
+            for (const key of Object.keys(window[store])) {
+                if (key.startsWith(prefix) && !key.startsWith(`${prefix}${user}:`)) window[store].removeItem(key);
+            }
+        });
     }
 
     const forms = () => [...document.querySelectorAll("form")].filter(
         (form) => form.method === "post" && form !== mine && form.id !== "changelist-form" && !/\/(login|logout)\/$/.test(form.action),
     );
-    const nameOf = (form) => `${form.closest("section[id]")?.id ?? ""}|${form.getAttribute("action") ?? ""}|${form.id}`.slice(0, 200);
+    // A form with an id needs no address, which some pages' scripts set and change.
+    const nameOf = (form) => `${form.closest("section[id]")?.id ?? ""}|${form.id ? "" : (form.getAttribute("action") ?? "")}|${form.id}`.slice(0, 200);
     const keyOf = (form) => `${PREFIX}${user}:${at}:${nameOf(form)}`;
     const controls = (form) => [...form.elements].filter(
         (one) => one.name && !one.name.includes("password") && !["hidden", "password", "file", "submit", "button", "reset"].includes(one.type) && one.tagName !== "BUTTON" && one.tagName !== "FIELDSET",
@@ -77,20 +93,21 @@
     const refusedAbove = [...document.querySelectorAll(WRONG)].some((one) => !one.closest("form"));
     const refused = (form) => form.querySelector(WRONG) !== null || (refusedAbove && sentBefore(form) !== null);
     const typedIn = (form) => new Set(controls(form).filter((one) => changed(one) || (refused(form) && sentBefore(form)?.includes(one.name))).map((one) => one.name));
-    const page = (form, names) => JSON.stringify({ by, at, form: nameOf(form), page: opening, typed: [...names] });
+    const page = (form, names) => JSON.stringify({ by, form: nameOf(form), page: opening, typed: [...names] });
 
     const post = (body, keepalive = false) => fetch(ADDRESS, { method: "POST", headers: { "X-CSRFToken": token() }, body: new URLSearchParams(body), keepalive });
 
     const save = async (form, keepalive = false) => {
         clearTimeout(waiting.get(form));
         waiting.delete(form);
-        const kept = localStorage.getItem(keyOf(form));
+        const kept = copyAt(keyOf(form));
         if (!kept) return;
         const fields = JSON.parse(kept);
         try {
             const answer = await post({ page: page(form, Object.keys(fields)), fields: kept }, keepalive);
-            // Typed further meanwhile: the next turn sends it.
-            if (answer.ok && localStorage.getItem(keyOf(form)) === kept) localStorage.removeItem(keyOf(form));
+            // Typed further meanwhile: the next turn sends it. What the server will never take (422)
+            // is not brought back either: nobody would ever say that it was sent.
+            if ((answer.ok || answer.status === 422) && copyAt(keyOf(form)) === kept) drop(keyOf(form));
         } catch {
             // Out of reach: it stays in the browser.
         }
@@ -100,7 +117,7 @@
         const form = event.target.form;
         if (!form || !forms().includes(form)) return;
         const names = typedIn(form);
-        localStorage.setItem(keyOf(form), JSON.stringify(valuesOf(form, names)));
+        copy(keyOf(form), JSON.stringify(valuesOf(form, names)));
         clearTimeout(waiting.get(form));
         waiting.set(form, setTimeout(() => save(form), AFTER));
     };
@@ -119,10 +136,10 @@
         const note = document.createElement("p");
         note.className = "draft-note";
         note.setAttribute("role", "status");
-        note.textContent = `What you typed here${when ? ` at ${when} UTC` : ""} and did not send is here again. `;
+        note.textContent = `What you typed here${when ? ` (${when} UTC)` : ""} and did not send is here again. `;
         const away = Object.assign(document.createElement("button"), { type: "button", className: "button-quiet", textContent: "Throw it away" });
         away.addEventListener("click", () => {
-            localStorage.removeItem(keyOf(form));
+            drop(keyOf(form));
             post({ page: page(form, []), forget: "1" });
             form.reset();
             note.remove();
@@ -136,7 +153,7 @@
     const restore = async () => {
         if (!forms().length) return;
         for (const form of forms()) {
-            const kept = localStorage.getItem(keyOf(form));
+            const kept = copyAt(keyOf(form));
             if (!kept) continue;
             if (!refused(form)) fill(form, JSON.parse(kept), "");
             await save(form);
@@ -160,8 +177,11 @@
         const form = event.target;
         if (form === mine) {
             for (const one of forms()) save(one, true);
-            for (const key of Object.keys(localStorage)) if (key.startsWith(PREFIX)) localStorage.removeItem(key);
-            sessionStorage.clear();
+            here.clear();
+            within(() => {
+                for (const key of Object.keys(localStorage)) if (key.startsWith(PREFIX)) localStorage.removeItem(key);
+                sessionStorage.clear();
+            });
             return;
         }
         if (event.defaultPrevented || !forms().includes(form)) return;
