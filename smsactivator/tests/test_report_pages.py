@@ -193,9 +193,8 @@ def test_figures_lead_to_the_lists_behind_them(month: Month) -> None:
 def test_the_list_of_waits_stands_as_the_report_counts(
     month: Month, standing: str, number: int
 ) -> None:
-    client = signed_in()
-
     with on(at(20)):
+        client = signed_in()
         listed = client.get(admin_url("support_wait_changelist", standing=standing))
         [clock] = page(client, "answers", **NOVEMBER).context["figures"][0].rows
 
@@ -230,8 +229,8 @@ def test_a_decision_against_the_verdict_is_listed_with_why(month: Month) -> None
 
 
 def test_without_days_it_is_this_month_and_one_day_brings_the_other() -> None:
-    client = signed_in()
     with on(at(17)):
+        client = signed_in()
         for query, days in (
             ({}, ("2026-11-01", "2026-11-17")),
             ({"since": "2026-11-10"}, ("2026-11-10", "2026-11-17")),

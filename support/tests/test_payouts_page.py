@@ -424,7 +424,7 @@ def test_payout_above_the_amount_to_a_changed_address_says_how_many_approve_it_a
         ({"amount": "200"}, 422, "at most 100.12 USD"),
         ({"amount": "50.001"}, 422, "in whole cents"),
         ({"amount": ""}, 422, "Say how much, or choose the whole balance."),
-        ({"amount": "x"}, 422, "Enter a number."),
+        ({"amount": "x"}, 422, "Enter an amount in digits, with a point before its parts: 12.50."),
         ({"share": "whole"}, 422, "leave the amount out"),
         ({"share": ""}, 422, "This field is required."),
         ({"method": "USDT-NOWHERE"}, 422, "Select a valid choice"),
