@@ -60,10 +60,9 @@
         } catch {
             return; // out of reach: the next look tells
         }
-        // A page that nobody is logged in to has no session to lose.
         if (answer.status === 401) {
             clearTimeout(timer);
-            if (askedAt) show("You are logged out. What you typed is kept.", loginLink());
+            show("You are logged out. What you typed is kept.", loginLink());
             return;
         }
         if (!answer.ok) return;
@@ -81,6 +80,8 @@
             ask("POST");
         }
     });
-    document.addEventListener("visibilitychange", () => document.hidden || ask());
-    addEventListener("DOMContentLoaded", () => ask());
+    // A page that nobody is logged in to has no session to lose.
+    const look = () => document.hidden || !document.getElementById("logout-form") || ask();
+    document.addEventListener("visibilitychange", look);
+    addEventListener("DOMContentLoaded", look);
 })();
