@@ -82,9 +82,11 @@ STEPS: dict[str, tuple[str, Step]] = {
         "submitted",
         lambda who, one: settlement.mark_failed(who.finance, one.pk, problem="Bounced"),
     ),
-    "fail after paid": (
+    "come back": (
         "paid",
-        lambda who, one: settlement.mark_failed(who.finance, one.pk, problem="Bounced"),
+        lambda who, one: settlement.mark_came_back(
+            who.finance, one.pk, transaction_hash=one.transaction_hash, problem="Bounced"
+        ),
     ),
     "send again": (
         "failed",
