@@ -16,8 +16,9 @@ from refunds.decisions import RequestUnknown, VerdictReasonMissing, WaitsForSeni
 from refunds.models import Refund, RefundRequest
 from refunds.policy import Clause
 from refunds.tests import world
+from smsactivator.common.seen import Outdated
 from support import cases, casework, replies
-from support.casework import ClaimedByOther, Outdated, RefundUndecided, StillUnanswered
+from support.casework import ClaimedByOther, RefundUndecided, StillUnanswered
 from support.inbound import KeyConflict
 from support.models import Message, Outbound, Ticket, TicketRefund, Wait
 from support.tests.world import (

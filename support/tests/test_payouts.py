@@ -11,8 +11,9 @@ from django.core.exceptions import PermissionDenied
 
 from refunds.tests import world
 from smsactivator.common.errors import Invalid
+from smsactivator.common.seen import Outdated
 from support import casework, payouts
-from support.casework import ClaimedByOther, Outdated, StillUnanswered, TicketClosed
+from support.casework import ClaimedByOther, StillUnanswered, TicketClosed
 from support.inbound import KeyConflict, TextRefused
 from support.locking import TicketUnknown
 from support.models import Message, Outbound, Ticket, TicketPayout
