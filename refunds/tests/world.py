@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
-from itertools import count
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -26,9 +25,9 @@ from smsactivator.common.history import Actor
 from wallet import customers, deposits
 from wallet.audit import audit
 from wallet.models import Customer, Storefront
+from wallet.tests.world import numbers
 
 TESTER = Actor("tester")
-_numbers = count(1)
 
 
 def storefront(name: str = "Shop") -> Storefront:
@@ -44,7 +43,7 @@ def upstream(code: str = "sim") -> Upstream:
 
 
 def offer(price: str = "0.5000", *, kind: str = Offer.Kind.ACTIVATION, **fields: Any) -> Offer:
-    number = next(_numbers)
+    number = next(numbers)
     return Offer.objects.create(
         **{
             "upstream": fields.pop("upstream", None) or upstream(),
@@ -60,7 +59,7 @@ def offer(price: str = "0.5000", *, kind: str = Offer.Kind.ACTIVATION, **fields:
 
 
 def customer(balance: str = "10.0000", *, shop: Storefront | None = None) -> Customer:
-    name = f"customer-{next(_numbers)}"
+    name = f"customer-{next(numbers)}"
     made, _ = customers.create_or_update((shop or storefront()).pk, name, actor=TESTER)
     if Decimal(balance):
         deposits.deposit(made, amount=Decimal(balance), reference=f"tx-{name}")
@@ -71,7 +70,7 @@ def place(of: Customer | None = None, what: Offer | None = None) -> Order:
     order, created = placing.place(
         of or customer(),
         offer_id=(what or offer()).pk,
-        idempotency_key=f"key-{next(_numbers)}",
+        idempotency_key=f"key-{next(numbers)}",
         actor=TESTER,
     )
     assert created
@@ -88,7 +87,7 @@ def buying(order: Order) -> Order:
 def allocated(order: Order | None = None, *, ref: str = "", cost: str = "0.2000") -> Order:
     """An order with a number: awaiting its SMS, or an active rental."""
     order = buying(order or place())
-    ref = ref or f"ref-{next(_numbers)}"
+    ref = ref or f"ref-{next(numbers)}"
     with transaction.atomic():
         hand_out(order, Number(ref, "+79001234567", Decimal(cost)), actor=TESTER, reason="Test")
     return Order.objects.get(pk=order.pk)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from itertools import count
 from typing import Any
 from uuid import uuid4
 
@@ -12,16 +11,16 @@ from wallet import payouts
 from wallet.models import Customer, Payout
 from wallet.tests import paying
 from wallet.tests.paying import HASH, TERMS
+from wallet.tests.world import numbers
 
 __all__ = ["HASH", "OTHER_HASH", "TERMS", "address", "asked", "fresh", "sent"]
 
 OTHER_HASH = "cd" * 32
-_numbers = count(1)
 
 
 def address() -> str:
     """One on Tron that nobody has used yet."""
-    return paying.tron(next(_numbers))
+    return paying.tron(next(numbers))
 
 
 def asked(by: Any, amount: str = "50", buyer: Customer | None = None, **terms: Any) -> Payout:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime, timedelta
 from decimal import Decimal
-from itertools import count
 from typing import Any
 from uuid import uuid4
 
@@ -21,9 +20,9 @@ from smsactivator.common import history
 from smsactivator.common.history import Actor
 from wallet import customers, deposits, ledger
 from wallet.models import Account, Customer, Storefront, Transfer
+from wallet.tests.world import numbers
 
 ACTOR = Actor.automatic("test")
-_numbers = count(1)
 
 
 def person(role: str = "", *, name: str = "") -> User:
@@ -43,13 +42,13 @@ def customer(external_id: str = "", *, email: str = "", funds: str = "100") -> C
     """A customer of the shop with ``funds`` USD in the wallet, as one deposit."""
     made, _ = customers.create_or_update(
         storefront().pk,
-        external_id or f"c{next(_numbers)}",
+        external_id or f"c{next(numbers)}",
         email=email,
         status="active",
         actor=ACTOR,
     )
     if Decimal(funds):
-        deposits.deposit(made, amount=Decimal(funds), reference=f"pay-{next(_numbers)}")
+        deposits.deposit(made, amount=Decimal(funds), reference=f"pay-{next(numbers)}")
     return made
 
 
@@ -79,7 +78,7 @@ def post(kind: str, debit: int, credit: int, amount: Decimal, key: str) -> int:
 def place(buyer: Customer, *, of: Offer | None = None, at: datetime | None = None) -> Order:
     """An order that has been paid into escrow."""
     of = of or offer()
-    key = f"key-{next(_numbers)}"
+    key = f"key-{next(numbers)}"
     with transaction.atomic():
         purchase = post(
             Transfer.Kind.PURCHASE,
@@ -110,7 +109,7 @@ def await_sms(
 ) -> Order:
     """Its number is handed out; by default the deadline passed a minute ago."""
     now = timezone.now()
-    order.phone = phone or f"+4477009{next(_numbers):05d}"
+    order.phone = phone or f"+4477009{next(numbers):05d}"
     order.await_sms(at=now, deadline=deadline or now - timedelta(minutes=1))
     _saved(order, ["state", "phone", "allocated_at", "deadline"], reason or "Number allocated")
     return order
@@ -202,5 +201,5 @@ def requested(order: Order, by: User | None = None, **terms: Any) -> RefundReque
         "reason": "Region block",
         "key": uuid4(),
     }
-    by = by or person("Support agent", name=f"agent-{next(_numbers)}")
+    by = by or person("Support agent", name=f"agent-{next(numbers)}")
     return decisions.request(by, order.pk, **asked | terms)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import count
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -14,9 +13,9 @@ from smsactivator.common.history import Actor
 from smsactivator.tests import world
 from support import outbox
 from support.models import Message, Outbound, Ticket
+from wallet.tests.world import numbers
 
 ADDRESS = "ann@customer.test"
-_numbers = count(1)
 
 
 def ticket(
@@ -50,7 +49,7 @@ def say(of: Ticket, kind: str = "reply", body: str = "We look into it.", **field
         created_at=timezone.now(),
         author=agent() if by_us else None,
         via="agnes" if by_us else "automatic: test",
-        key=f"key-{next(_numbers)}",
+        key=f"key-{next(numbers)}",
         **fields,
     )
 

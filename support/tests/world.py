@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from itertools import count
 from typing import Any
 from uuid import uuid4
 
@@ -23,11 +22,10 @@ from support import cases, clocks, inbound, payouts, replies
 from support.models import Message, Outbound, Ticket
 from wallet.models import Customer, Payout
 from wallet.tests import paying
-from wallet.tests.world import person
+from wallet.tests.world import numbers, person
 
 API = Actor.api_key("Shop", "sf_1234567")
 MONDAY = datetime(2026, 6, 1, 10, 0, tzinfo=UTC)  # within the hours that migrations give: 9 to 18
-_numbers = count(1)
 
 AGENT, SENIOR = "Support agent", "Senior agent"
 
@@ -53,7 +51,7 @@ def ask(customer: Customer | None = None, body: str = "It did not work", **field
         customer or world.customer(),
         **{
             "body": body,
-            "key": f"key-{next(_numbers)}",
+            "key": f"key-{next(numbers)}",
             "via": API,
             "channel": "api",
             "subject": "Code refused",
@@ -69,7 +67,7 @@ def write(ticket: Ticket, body: str = "Are you there?", **fields: Any) -> Messag
         ticket.customer,
         **{
             "body": body,
-            "key": f"key-{next(_numbers)}",
+            "key": f"key-{next(numbers)}",
             "via": API,
             "channel": "api",
             "ticket_id": ticket.pk,

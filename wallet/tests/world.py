@@ -16,7 +16,8 @@ from wallet.ledger import Posting
 from wallet.models import Account, Customer, Storefront, Transfer, Wallet
 
 TESTER = Actor("tester")
-_numbers = count(1)
+# Of all worlds of tests, so that no two of them give something one name by chance.
+numbers = count(1)
 
 
 def storefront(name: str = "Shop") -> Storefront:
@@ -24,7 +25,7 @@ def storefront(name: str = "Shop") -> Storefront:
 
 
 def customer(balance: str = "0", *, shop: str = "Shop") -> Customer:
-    name = f"customer-{next(_numbers)}"
+    name = f"customer-{next(numbers)}"
     made, _ = customers.create_or_update(storefront(shop).pk, name, actor=TESTER)
     if Decimal(balance):
         deposits.deposit(made, amount=Decimal(balance), reference=f"tx-{name}")
@@ -33,26 +34,26 @@ def customer(balance: str = "0", *, shop: str = "Shop") -> Customer:
 
 def person(role: str, *, name: str = "") -> Any:
     """One of our people in a role, with the role's permissions and limits."""
-    user = User.objects.create_user(name or f"{role.lower()}-{next(_numbers)}", is_staff=True)
+    user = User.objects.create_user(name or f"{role.lower()}-{next(numbers)}", is_staff=True)
     user.groups.add(Group.objects.get(name=role))
     return user
 
 
 def paid_in(to: Customer, amount: str, key: str = "") -> Posting:
     """A deposit's posting."""
-    key = key or f"in:{next(_numbers)}"
+    key = key or f"in:{next(numbers)}"
     return Posting("deposit", Account.CRYPTO_DEPOSITS, to.pk, Decimal(amount), key)
 
 
 def spent(by: Customer, amount: str, key: str = "") -> Posting:
     """A purchase's posting."""
-    key = key or f"out:{next(_numbers)}"
+    key = key or f"out:{next(numbers)}"
     return Posting("purchase", by.pk, Account.ORDER_ESCROW, Decimal(amount), key)
 
 
 def earned(amount: str, key: str = "") -> Posting:
     """A delivery's posting: it touches no wallet."""
-    key = key or f"earned:{next(_numbers)}"
+    key = key or f"earned:{next(numbers)}"
     return Posting("delivery", Account.ORDER_ESCROW, Account.SALES, Decimal(amount), key)
 
 
