@@ -118,7 +118,7 @@ CASES: dict[str, tuple[str, Any, str]] = {
 
 def signed_in() -> Client:
     client = Client()
-    client.force_login(world.person(name=f"admin-{next(world._numbers)}"))
+    client.force_login(world.person(name=f"admin-{next(world.numbers)}"))
     return client
 
 
