@@ -590,7 +590,8 @@ def test_a_refused_page_keeps_the_last_words(opened: Any) -> None:
     ticket = tickets.ask(world.customer())
     ann, bob = (world.person("Support agent", name=name) for name in ("ann", "bob"))
     page = opened(ann)
-    page.goto(case(ticket))
+    with restored(page):
+        page.goto(case(ticket))
     with saved(page):
         page.fill("#reply [name=body]", "old text")
     casework.claim(bob, ticket.pk)
@@ -625,7 +626,8 @@ def test_what_was_typed_before_a_form_was_refused_is_still_in_its_draft(opened: 
     url = reverse("admin:orders_offer_change", args=[policies.offer().pk])
     boss = User.objects.create_superuser("boss", "b@example.com", "x")
     page = opened(boss)
-    page.goto(url)
+    with restored(page):
+        page.goto(url)
     page.fill("[name=price]", "5.00")
     with restored(page):
         page.locator("[name=_save]").first.click()  # refused: no reason given
